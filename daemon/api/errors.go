@@ -1,0 +1,167 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+)
+
+// The exit codes of the command line.
+const (
+	ExitOK          = 0
+	ExitError       = 1
+	ExitUsage       = 2
+	ExitNotFound    = 3
+	ExitIdentity    = 4
+	ExitConflict    = 5
+	ExitUnavailable = 6
+	ExitLimited     = 7
+	ExitPending     = 8
+	ExitDeclined    = 9
+	ExitInterrupted = 130
+)
+
+// Code says what kind of error it is. Codes are stable; texts are not.
+type Code string
+
+// The codes of errors.
+const (
+	Internal             Code = "internal"
+	BadRequest           Code = "bad_request"
+	BadReference         Code = "bad_reference"
+	AmbiguousReference   Code = "ambiguous_reference"
+	AgentNotFound        Code = "agent_not_found"
+	ConversationNotFound Code = "conversation_not_found"
+	MessageNotFound      Code = "message_not_found"
+	HostNotFound         Code = "host_not_found"
+	IdentityRequired     Code = "identity_required"
+	IdentityUnknown      Code = "identity_unknown"
+	NotParticipant       Code = "not_participant"
+	NotAllowed           Code = "not_allowed"
+	AlreadyParticipant   Code = "already_participant"
+	ConversationClosed   Code = "conversation_closed"
+	TurnLimitReached     Code = "turn_limit_reached"
+	NobodyElse           Code = "nobody_else"
+	KeyReused            Code = "key_reused"
+	Damaged              Code = "damaged"
+	TooLarge             Code = "too_large"
+	TooMany              Code = "too_many"
+	StorageFailed        Code = "storage_failed"
+	Busy                 Code = "busy"
+	DaemonUnreachable    Code = "daemon_unreachable"
+	Stopping             Code = "stopping"
+	Pending              Code = "pending"  // a wait ended with nothing; not an error
+	NotSent              Code = "not_sent" // a drop was refused: outbox/failed has it
+)
+
+type meaning struct {
+	exit      int
+	status    int
+	retryable bool
+}
+
+// meanings is the one table from codes to exit codes and HTTP statuses.
+var meanings = map[Code]meaning{
+	Internal:             {ExitError, http.StatusInternalServerError, false},
+	BadRequest:           {ExitUsage, http.StatusUnprocessableEntity, false},
+	BadReference:         {ExitUsage, http.StatusUnprocessableEntity, false},
+	AmbiguousReference:   {ExitUsage, http.StatusUnprocessableEntity, false},
+	AgentNotFound:        {ExitNotFound, http.StatusNotFound, false},
+	ConversationNotFound: {ExitNotFound, http.StatusNotFound, false},
+	MessageNotFound:      {ExitNotFound, http.StatusNotFound, false},
+	HostNotFound:         {ExitNotFound, http.StatusNotFound, false},
+	IdentityRequired:     {ExitIdentity, http.StatusUnauthorized, false},
+	IdentityUnknown:      {ExitIdentity, http.StatusUnauthorized, false},
+	NotParticipant:       {ExitIdentity, http.StatusForbidden, false},
+	NotAllowed:           {ExitIdentity, http.StatusForbidden, false},
+	AlreadyParticipant:   {ExitConflict, http.StatusConflict, false},
+	ConversationClosed:   {ExitConflict, http.StatusConflict, false},
+	TurnLimitReached:     {ExitConflict, http.StatusConflict, false},
+	NobodyElse:           {ExitConflict, http.StatusConflict, false},
+	KeyReused:            {ExitConflict, http.StatusConflict, false},
+	Damaged:              {ExitError, http.StatusConflict, false},
+	TooLarge:             {ExitLimited, http.StatusRequestEntityTooLarge, false},
+	TooMany:              {ExitLimited, http.StatusUnprocessableEntity, false},
+	StorageFailed:        {ExitUnavailable, http.StatusInsufficientStorage, true},
+	Busy:                 {ExitUnavailable, http.StatusServiceUnavailable, true},
+	DaemonUnreachable:    {ExitUnavailable, http.StatusServiceUnavailable, true},
+	Stopping:             {ExitUnavailable, http.StatusServiceUnavailable, true},
+	Pending:              {ExitPending, http.StatusRequestTimeout, true},
+	NotSent:              {ExitError, http.StatusConflict, false},
+}
+
+// Error is an error that crosses processes: a code to decide on, a text to read,
+// and the command to run next. Over HTTP it is a problem of RFC 9457.
+type Error struct {
+	Code    Code
+	Message string
+	Next    string   // a command, empty for none
+	Near    []string // valid names like the one that is not
+	Cause   error    // stays in the process
+}
+
+// Errorf makes an error. A %w in the format becomes the cause.
+func Errorf(code Code, format string, args ...any) *Error {
+	err := fmt.Errorf(format, args...)
+	return &Error{Code: code, Message: err.Error(), Cause: err}
+}
+
+// WithNext returns the error with the command to run next.
+func (e *Error) WithNext(format string, args ...any) *Error {
+	e.Next = fmt.Sprintf(format, args...)
+	return e
+}
+
+// WithNear returns the error with valid names like the one that is not.
+func (e *Error) WithNear(near []string) *Error {
+	e.Near = near
+	return e
+}
+
+func (e *Error) Error() string { return e.Message }
+
+func (e *Error) Unwrap() error { return e.Cause }
+
+// Exit is the exit code of a command that ends with this error.
+func (e *Error) Exit() int {
+	if m, ok := meanings[e.Code]; ok {
+		return m.exit
+	}
+	return ExitError
+}
+
+// Status is the HTTP status of the error.
+func (e *Error) Status() int {
+	if m, ok := meanings[e.Code]; ok {
+		return m.status
+	}
+	return http.StatusInternalServerError
+}
+
+// Retryable reports whether trying the same again later can help.
+func (e *Error) Retryable() bool { return meanings[e.Code].retryable }
+
+// Problem is an Error as HTTP carries it: RFC 9457 with fields of duo's.
+type Problem struct {
+	Type      string   `json:"type"`
+	Title     string   `json:"title"`
+	Status    int      `json:"status"`
+	Detail    string   `json:"detail"`
+	Code      Code     `json:"code"`
+	Exit      int      `json:"exit"`
+	Retryable bool     `json:"retryable"`
+	Next      string   `json:"next,omitempty"`
+	Near      []string `json:"near,omitempty"`
+}
+
+// Problem returns the error as HTTP carries it.
+func (e *Error) Problem() Problem {
+	return Problem{
+		Type: "urn:duo:problem:" + string(e.Code), Title: http.StatusText(e.Status()), Status: e.Status(),
+		Detail: e.Message, Code: e.Code, Exit: e.Exit(), Retryable: e.Retryable(), Next: e.Next, Near: e.Near,
+	}
+}
+
+// Error returns the error that the problem carries.
+func (p Problem) Error() *Error {
+	return &Error{Code: p.Code, Message: p.Detail, Next: p.Next, Near: p.Near}
+}

@@ -1,0 +1,223 @@
+// Package client talks to the daemon of this host over its local socket: one method
+// for each route of daemon/api, and the stream.
+//
+// Nothing is opened before the first request. Errors are *api.Error: what the daemon
+// answered, or api.DaemonUnreachable with [ErrNoDaemon] or [ErrBroken] as the cause.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/maildir/envelope"
+)
+
+var (
+	// ErrNoDaemon means that nobody answers at the socket: nothing was sent.
+	ErrNoDaemon = errors.New("no daemon at the socket")
+	// ErrBroken means that the connection ended before the answer was whole: nobody
+	// knows whether the request was carried out. A draft with an id may be sent again.
+	ErrBroken = errors.New("the connection to the daemon broke")
+)
+
+const (
+	patience    = 60 * time.Second // for an answer, beyond the wait that the request asks for
+	maxProblem  = 1 << 20
+	problemType = "application/problem+json"
+)
+
+// Client speaks for one agent, or for the operator when it has no agent. It may be
+// used by several goroutines.
+type Client struct {
+	socket string
+	agent  string
+	http   *http.Client
+}
+
+// New makes a client for the daemon at a socket. An empty agent is the operator.
+func New(socket, agent string) *Client {
+	c := &Client{socket: socket, agent: agent}
+	c.http = &http.Client{Transport: &http.Transport{DialContext: c.dial, DisableCompression: true}}
+	return c
+}
+
+func (c *Client) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "unix", c.socket)
+}
+
+// request is one call of a route.
+type request struct {
+	route string        // "GET /v1/agents/{name}"
+	arg   string        // what stands for the {part} of the route
+	query url.Values    // empty values are left out
+	body  any           // sent as JSON, nil for none
+	wait  time.Duration // how long the daemon may take before it answers
+}
+
+// call sends a request and reads the answer into a T.
+func call[T any](ctx context.Context, c *Client, r request) (T, error) {
+	var answer T
+	ctx, cancel := context.WithTimeout(ctx, r.wait+patience)
+	defer cancel()
+	body, err := c.open(ctx, r)
+	if err != nil {
+		return answer, err
+	}
+	defer body.Close()
+	data, err := io.ReadAll(body)
+	if err != nil {
+		return answer, c.failure(ctx, err)
+	}
+	if len(data) == 0 {
+		return answer, nil
+	}
+	if err := json.Unmarshal(data, &answer); err != nil {
+		return answer, api.Errorf(api.Internal, "read the daemon's answer to %s: %w", r.route, err)
+	}
+	return answer, nil
+}
+
+// open sends a request and returns the body of a good answer.
+func (c *Client) open(ctx context.Context, r request) (io.ReadCloser, error) {
+	req, err := r.http(ctx)
+	if err != nil {
+		return nil, api.Errorf(api.Internal, "make request %s: %w", r.route, err)
+	}
+	if c.agent != "" {
+		req.Header.Set(api.AgentHeader, c.agent)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.failure(ctx, err)
+	}
+	if resp.StatusCode >= http.StatusBadRequest {
+		defer resp.Body.Close()
+		return nil, problem(resp)
+	}
+	return resp.Body, nil
+}
+
+func (r request) http(ctx context.Context) (*http.Request, error) {
+	var body io.Reader
+	if r.body != nil {
+		data, err := json.Marshal(r.body)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(data)
+	}
+	method, path, _ := strings.Cut(r.route, " ")
+	if before, rest, found := strings.Cut(path, "{"); found {
+		_, after, _ := strings.Cut(rest, "}")
+		path = before + url.PathEscape(r.arg) + after
+	}
+	if query := r.query.Encode(); query != "" {
+		path += "?" + query
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://duo"+path, body)
+	if err == nil && body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	return req, err
+}
+
+// failure tells a daemon that is not there from a connection that broke.
+func (c *Client) failure(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); errors.Is(cause, context.DeadlineExceeded) {
+		return api.Errorf(api.Busy, "the daemon does not answer")
+	} else if cause != nil {
+		return cause
+	}
+	kind := ErrBroken
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" {
+		kind = ErrNoDaemon
+		err = op.Err
+	}
+	return unreachable(kind, err, c.socket)
+}
+
+func unreachable(kind, cause error, socket string) error {
+	return api.Errorf(api.DaemonUnreachable, "%w: %s: %w", kind, socket, cause).WithNext("duo up")
+}
+
+func problem(resp *http.Response) error {
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxProblem))
+	if err != nil {
+		return api.Errorf(api.Internal, "read the daemon's error: %w", err)
+	}
+	var p api.Problem
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), problemType) && json.Unmarshal(data, &p) == nil && p.Code != "" {
+		return p.Error()
+	}
+	return api.Errorf(api.Internal, "the daemon answered %s: %s", resp.Status, strings.TrimSpace(string(data)))
+}
+
+// Unreachable reports whether an error means that there is no daemon to talk to,
+// and not that the daemon has refused something.
+func Unreachable(err error) bool {
+	var e *api.Error
+	return errors.As(err, &e) && (e.Code == api.DaemonUnreachable || e.Code == api.Stopping)
+}
+
+// values makes a query of pairs of names and values, without those that are empty.
+func values(pairs ...string) url.Values {
+	query := make(url.Values)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			query.Add(pairs[i], pairs[i+1])
+		}
+	}
+	return query
+}
+
+func number[N int | int64](n N) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprint(n)
+}
+
+func span(d time.Duration) string {
+	if d <= 0 {
+		return ""
+	}
+	return d.String()
+}
+
+// route is where a draft is posted, and what it is posted as: a conversation is
+// named by the route and not in the draft.
+func route(draft *envelope.Envelope) (request, error) {
+	body := *draft
+	body.Conversation = ""
+	r := request{arg: draft.Conversation, body: &body}
+	switch draft.Type {
+	case envelope.Message:
+		r.route = api.RouteSend
+		if draft.Conversation == "" {
+			r.route = api.RouteMessage
+		}
+	case envelope.Create:
+		r.route = api.RouteCreate
+	case envelope.Join, envelope.Invite:
+		r.route = api.RouteInvite
+	case envelope.Leave:
+		r.route = api.RouteLeave
+	case envelope.Close:
+		r.route = api.RouteClose
+	default:
+		return request{}, api.Errorf(api.BadRequest, "a draft of the type %q cannot be posted", draft.Type)
+	}
+	return r, nil
+}

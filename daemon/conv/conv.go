@@ -1,0 +1,278 @@
+// Package conv holds the rules of conversations: who is in one, what it takes, and
+// when it is over. It is pure: a state is a fold over the lines of the log and
+// nothing else, so every host that reads the same log has the same state.
+package conv
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/claude-duo/duo/maildir/envelope"
+)
+
+// The modes of conversations. They share everything but what agents expect of each
+// other: to be there, or to answer when they are.
+const (
+	Live  = "live"
+	Async = "async"
+)
+
+// State is what a conversation has come to. It is a value: Apply returns a new one
+// and leaves the old one as it was.
+type State struct {
+	ID        string           `json:"id"`
+	Topic     string           `json:"topic,omitempty"`
+	Mode      string           `json:"mode,omitempty"`
+	Open      bool             `json:"open,omitempty"` // anyone may join
+	Auto      bool             `json:"auto,omitempty"` // made by the first message, not by a create
+	TurnLimit int64            `json:"turnLimit,omitempty"`
+	Origin    string           `json:"origin,omitempty"`
+	Creator   envelope.Address `json:"creator"`
+	CreatedAt int64            `json:"createdAt,omitempty"`
+	Members   []Member         `json:"members,omitempty"` // in the order in which they came
+	Turns     int64            `json:"turns,omitempty"`   // messages so far
+	Closed    bool             `json:"closed,omitempty"`
+	Reason    string           `json:"reason,omitempty"`
+	LastSeq   int64            `json:"lastSeq,omitempty"`
+	LastTime  int64            `json:"lastTime,omitempty"`
+	Adopted   int64            `json:"adopted,omitempty"` // raw lines that begin before this byte are dealt with
+}
+
+// Member is somebody who is or was in a conversation.
+type Member struct {
+	Address envelope.Address `json:"address"`
+	Joined  int64            `json:"joined"`         // seq of the line that brought it in
+	Left    int64            `json:"left,omitempty"` // seq of its leave, 0 while it is in
+}
+
+// Present reports whether the member is in the conversation.
+func (m Member) Present() bool { return m.Left == 0 }
+
+// At reports whether the member was in the conversation at the line seq.
+func (m Member) At(seq int64) bool { return m.Joined <= seq && (m.Left == 0 || seq <= m.Left) }
+
+// Member returns the member with an address.
+func (s State) Member(a envelope.Address) (Member, bool) {
+	i := s.index(a)
+	if i < 0 {
+		return Member{}, false
+	}
+	return s.Members[i], true
+}
+
+// Has reports whether the agent is in the conversation.
+func (s State) Has(a envelope.Address) bool {
+	m, ok := s.Member(a)
+	return ok && m.Present()
+}
+
+// Present lists who is in the conversation.
+func (s State) Present() []envelope.Address {
+	var list []envelope.Address
+	for _, m := range s.Members {
+		if m.Present() {
+			list = append(list, m.Address)
+		}
+	}
+	return list
+}
+
+func (s State) index(a envelope.Address) int {
+	return slices.IndexFunc(s.Members, func(m Member) bool { return m.Address.Same(a) })
+}
+
+// Message is Apply for a plain message, without looking at it.
+func (s State) Message(seq int64) State {
+	s.LastSeq = seq
+	s.Turns++
+	return s
+}
+
+// Apply returns the state after a line of the log.
+func (s State) Apply(e *envelope.Envelope) State {
+	s.LastSeq, s.LastTime = e.Seq, e.Timestamp
+	if e.Raw != nil {
+		s.Adopted = max(s.Adopted, *e.Raw+1)
+	}
+	switch e.Type {
+	case envelope.Message:
+		s.Turns++
+	case envelope.Join:
+		s = s.enter(e.From, e.Seq)
+	case envelope.Leave:
+		s = s.exit(e.From, e.Seq)
+	case envelope.System:
+		s = s.event(e)
+	}
+	return s
+}
+
+func (s State) event(e *envelope.Envelope) State {
+	switch e.Event {
+	case envelope.EventCreate:
+		if e.Seq != 1 {
+			return s
+		}
+		s.ID, s.Topic, s.Mode, s.Open, s.Auto = e.Conversation, e.Topic, e.Mode, e.Open, e.Auto
+		s.TurnLimit, s.Origin, s.Creator, s.CreatedAt = e.TurnLimit, e.Origin, e.From, e.Timestamp
+		for _, a := range e.Participants {
+			s = s.enter(a, e.Seq)
+		}
+	case envelope.EventInvite:
+		for _, a := range e.Participants {
+			s = s.enter(a, e.Seq)
+		}
+	case envelope.EventClose:
+		s.Closed, s.Reason = true, e.Reason
+	}
+	return s
+}
+
+func (s State) enter(a envelope.Address, seq int64) State {
+	s.Members = slices.Clone(s.Members)
+	if i := s.index(a); i < 0 {
+		s.Members = append(s.Members, Member{Address: a, Joined: seq})
+	} else if !s.Members[i].Present() {
+		s.Members[i].Joined, s.Members[i].Left = seq, 0
+	}
+	return s
+}
+
+func (s State) exit(a envelope.Address, seq int64) State {
+	if i := s.index(a); i >= 0 && s.Members[i].Present() {
+		s.Members = slices.Clone(s.Members)
+		s.Members[i].Left = seq
+	}
+	return s
+}
+
+// Kind says why a line is refused.
+type Kind int
+
+// The kinds of refusals.
+const (
+	NotParticipant Kind = iota + 1
+	NotOpen
+	NotCreator
+	AlreadyIn
+	Closed
+	TurnLimit
+	NobodyElse
+	TooMany
+)
+
+// Refusal is the error of Check.
+type Refusal struct {
+	Kind Kind
+	Text string
+}
+
+func (r *Refusal) Error() string { return r.Text }
+
+func refuse(kind Kind, format string, args ...any) error {
+	return &Refusal{Kind: kind, Text: fmt.Sprintf(format, args...)}
+}
+
+// Check reports whether the conversation takes a line, with at most maxMembers in
+// it. The error is a *Refusal. Whatever Check lets pass, Apply understands.
+func (s State) Check(e *envelope.Envelope, maxMembers int) error {
+	switch e.Type {
+	case envelope.Message:
+		return s.checkMessage(e)
+	case envelope.Join:
+		return s.checkJoin(e, maxMembers)
+	case envelope.Leave:
+		return s.checkMember(e.From)
+	case envelope.System:
+		return s.checkEvent(e, maxMembers)
+	}
+	return nil
+}
+
+func (s State) checkMessage(e *envelope.Envelope) error {
+	if err := s.checkActive(e.From); err != nil {
+		return err
+	}
+	if s.TurnLimit > 0 && s.Turns >= s.TurnLimit {
+		return refuse(TurnLimit, "the turn limit of %d messages is reached", s.TurnLimit)
+	}
+	if !s.Open && len(s.Members) > 1 && len(s.Present()) == 1 {
+		return refuse(NobodyElse, "everyone else has left the conversation")
+	}
+	return nil
+}
+
+func (s State) checkJoin(e *envelope.Envelope, maxMembers int) error {
+	switch {
+	case s.Has(e.From):
+		return refuse(AlreadyIn, "%s is in the conversation already", e.From)
+	case s.Closed:
+		return s.closed()
+	case !s.Open:
+		return refuse(NotOpen, "the conversation is not open: a participant has to invite %s", e.From)
+	case len(s.Present()) >= maxMembers:
+		return refuse(TooMany, "the conversation has %d participants, the most it can have", maxMembers)
+	}
+	return nil
+}
+
+func (s State) checkEvent(e *envelope.Envelope, maxMembers int) error {
+	switch e.Event {
+	case envelope.EventInvite:
+		return s.checkInvite(e, maxMembers)
+	case envelope.EventClose:
+		return s.checkClose(e)
+	}
+	return nil
+}
+
+func (s State) checkInvite(e *envelope.Envelope, maxMembers int) error {
+	if err := s.checkActive(e.From); err != nil {
+		return err
+	}
+	fresh := slices.DeleteFunc(slices.Clone(e.Participants), s.Has)
+	if len(fresh) == 0 {
+		return refuse(AlreadyIn, "everyone invited is in the conversation already")
+	}
+	if n := len(s.Present()) + len(fresh); n > maxMembers {
+		return refuse(TooMany, "%d participants are over the limit of %d", n, maxMembers)
+	}
+	return nil
+}
+
+func (s State) checkClose(e *envelope.Envelope) error {
+	if err := s.checkActive(e.From); err != nil {
+		return err
+	}
+	if !e.From.Same(s.Creator) && s.Has(s.Creator) {
+		return refuse(NotCreator, "only %s, who created the conversation, can close it; you can leave it", s.Creator)
+	}
+	return nil
+}
+
+func (s State) checkActive(a envelope.Address) error {
+	if err := s.checkMember(a); err != nil {
+		return err
+	}
+	if s.Closed {
+		return s.closed()
+	}
+	return nil
+}
+
+func (s State) checkMember(a envelope.Address) error {
+	if s.Has(a) {
+		return nil
+	}
+	if m, was := s.Member(a); was {
+		return refuse(NotParticipant, "%s has left the conversation at line %d", a, m.Left)
+	}
+	return refuse(NotParticipant, "%s is not in the conversation", a)
+}
+
+func (s State) closed() error {
+	if s.Reason != "" {
+		return refuse(Closed, "the conversation is closed: %s", s.Reason)
+	}
+	return refuse(Closed, "the conversation is closed")
+}

@@ -1,0 +1,383 @@
+// Package deliver brings messages that are in a log to their recipients, and knows
+// how far each message got with each of them.
+//
+// It follows the logs from where each recipient is. A line goes to the recipient's
+// live streams where one covers the conversation, else it becomes a file in the
+// inbox. A stream that confirms takes the message; when it ends without confirming,
+// or takes too long, the file is written. What has been delivered and seen is kept
+// in cursors.json; after a crash the lines behind the last known cursor are gone
+// through again, which changes nothing for what is in the inbox already.
+package deliver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/claude-duo/duo/daemon/bus"
+	"github.com/claude-duo/duo/daemon/conv"
+	"github.com/claude-duo/duo/daemon/ledger"
+	"github.com/claude-duo/duo/daemon/work"
+	"github.com/claude-duo/duo/maildir"
+	"github.com/claude-duo/duo/maildir/convlog"
+	"github.com/claude-duo/duo/maildir/envelope"
+	"github.com/claude-duo/duo/maildir/mailbox"
+)
+
+const (
+	confirmWithin = 5 * time.Second // a stream that has not confirmed by then loses the message to the inbox
+	flushEvery    = time.Second     // cursors are at most this old on disk
+	retryAfter    = time.Second     // a folder that takes no files is tried again
+	sliceLines    = 512             // of one conversation, before another one has its turn
+	keptSeen      = 10_000          // files in inbox/cur; the logs have the others
+)
+
+// Deliverer delivers the messages of one home.
+type Deliverer struct {
+	home   *maildir.Home
+	ledger *ledger.Ledger
+	bus    *bus.Bus
+	logger *slog.Logger
+	queue  *work.Queue
+	active atomic.Bool // something has moved since the last tick
+
+	mu       sync.Mutex
+	readers  map[string]*reader // by folder name
+	places   map[string]convlog.Pos
+	progress chan struct{} // closed and replaced when a message got further
+}
+
+// New returns a deliverer; Run starts it. The queue gets the names of conversations
+// that have grown.
+func New(home *maildir.Home, l *ledger.Ledger, b *bus.Bus, queue *work.Queue, logger *slog.Logger) *Deliverer {
+	return &Deliverer{
+		home: home, ledger: l, bus: b, logger: logger, queue: queue,
+		readers: make(map[string]*reader), places: make(map[string]convlog.Pos),
+		progress: make(chan struct{}),
+	}
+}
+
+// Run delivers until ctx ends, and then writes the cursors.
+func (d *Deliverer) Run(ctx context.Context) error {
+	var all sync.WaitGroup
+	all.Go(func() { d.queue.Run(ctx, 2, d.look) })
+	tick := time.NewTicker(flushEvery)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+			if d.active.Swap(false) {
+				d.expire(ctx)
+				d.Flush()
+			}
+		}
+	}
+	all.Wait()
+	d.Flush()
+	return nil
+}
+
+// Settle waits until all that was stored before the call is delivered, or ctx ends.
+func (d *Deliverer) Settle(ctx context.Context) error { return d.queue.Settle(ctx) }
+
+// Recover queues the conversations in which somebody may still have to get something.
+func (d *Deliverer) Recover(ctx context.Context, conversation string) {
+	state, err := d.ledger.State(ctx, conversation)
+	if err != nil {
+		d.logger.Warn("conversation is not read", "conv", conversation, "err", err)
+	}
+	for _, m := range state.Members {
+		if r := d.local(m.Address); r != nil && d.passed(r, conversation, m) < state.LastSeq {
+			d.queue.Add(conversation)
+			return
+		}
+	}
+}
+
+// local returns the reader of an agent of this host, nil for others.
+func (d *Deliverer) local(a envelope.Address) *reader {
+	if a.Host != d.home.Host.Name {
+		return nil
+	}
+	r, err := d.reader(a.Name)
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			d.logger.Error("mailbox cannot be used", "agent", a.Name, "err", err)
+		}
+		return nil
+	}
+	return r
+}
+
+func (d *Deliverer) reader(name string) (*reader, error) {
+	name = strings.ToLower(name)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if r, ok := d.readers[name]; ok {
+		return r, nil
+	}
+	dir := d.home.AgentDir(name)
+	if _, err := os.Stat(dir); err != nil {
+		return nil, err
+	}
+	r, err := newReader(name, dir)
+	if err != nil {
+		return nil, err
+	}
+	d.readers[name] = r
+	return r, nil
+}
+
+func (d *Deliverer) passed(r *reader, conversation string, m conv.Member) int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	passed := m.Joined - 1
+	if k, ok := r.marks[conversation]; ok {
+		passed = max(passed, k.passed)
+	}
+	if !m.Present() && passed >= m.Left {
+		passed = 1<<62 - 1 // nothing more comes for it
+	}
+	return passed
+}
+
+// recipient is somebody who may have to get lines of a conversation.
+type recipient struct {
+	conv.Member
+	*reader
+	passed int64
+	failed bool // its folder takes no files: it waits for the next look
+}
+
+// look delivers the lines of a conversation that have not been dealt with.
+func (d *Deliverer) look(ctx context.Context, conversation string) {
+	var failed, more bool
+	err := d.ledger.Read(ctx, conversation, func(r *convlog.Reader, state conv.State) error {
+		recipients, from := d.recipients(conversation, state)
+		if len(recipients) == 0 || from >= state.LastSeq {
+			return nil
+		}
+		scan, err := d.scan(r, conversation, from)
+		if err != nil {
+			return err
+		}
+		lines := 0
+		for ; lines < sliceLines && ctx.Err() == nil && scan.Next(); lines++ {
+			if !scan.Line().Noise() {
+				d.deliverLine(conversation, scan.Line(), recipients)
+			}
+		}
+		failed = slices.ContainsFunc(recipients, func(r *recipient) bool { return r.failed })
+		more = lines == sliceLines
+		d.setPlace(conversation, scan.Pos())
+		return scan.Err()
+	})
+	var damage *convlog.DamageError
+	switch {
+	case err != nil && !errors.As(err, &damage) && ctx.Err() == nil:
+		d.logger.Error("delivery waits", "conv", conversation, "err", err)
+		d.queue.AddAfter(conversation, retryAfter)
+	case failed:
+		d.queue.AddAfter(conversation, retryAfter)
+	case more:
+		d.queue.Add(conversation)
+	}
+	d.notify()
+}
+
+func (d *Deliverer) recipients(conversation string, state conv.State) (list []*recipient, from int64) {
+	from = state.LastSeq
+	for _, m := range state.Members {
+		if r := d.local(m.Address); r != nil {
+			passed := d.passed(r, conversation, m)
+			list = append(list, &recipient{Member: m, reader: r, passed: passed})
+			from = min(from, passed)
+		}
+	}
+	return list, from
+}
+
+// scan reads the lines behind seq. It remembers where it was, so that it does not
+// look for the place each time.
+func (d *Deliverer) scan(r *convlog.Reader, conversation string, seq int64) (*convlog.Scanner, error) {
+	d.mu.Lock()
+	pos, ok := d.places[conversation]
+	d.mu.Unlock()
+	if ok && pos.Seq == seq && pos.Offset <= r.Size() {
+		return r.Scan(pos), nil
+	}
+	return r.Since(seq)
+}
+
+const maxPlaces = 4096
+
+func (d *Deliverer) setPlace(conversation string, pos convlog.Pos) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.places) >= maxPlaces {
+		clear(d.places)
+	}
+	d.places[conversation] = pos
+}
+
+func (d *Deliverer) deliverLine(conversation string, line convlog.Line, recipients []*recipient) {
+	e, err := envelope.Decode(line.Bytes)
+	if err != nil { // a line that says nothing to us counts all the same
+		e = &envelope.Envelope{Seq: line.Seq}
+	}
+	for _, r := range recipients {
+		if r.failed || line.Seq <= r.passed || !r.At(line.Seq) {
+			continue
+		}
+		if err := d.deliverTo(r, conversation, e, line.Bytes); err != nil {
+			d.logger.Error("inbox takes no files", "agent", r.name, "conv", conversation, "seq", line.Seq, "err", err)
+			r.failed = true
+		}
+	}
+}
+
+func (d *Deliverer) deliverTo(r *recipient, conversation string, e *envelope.Envelope, line []byte) error {
+	if enters(e, r.Address) {
+		if err := r.box.Link(conversation); err != nil {
+			return err
+		}
+	}
+	if !concerns(e, r.Address) {
+		r.pass(conversation, e.Seq)
+		return nil
+	}
+	if r.offer(conversation, e.Seq, e.Timestamp, time.Now()) {
+		return nil
+	}
+	return deposit(r.reader, mailbox.ItemOf(conversation, e.Seq, e.Timestamp), line)
+}
+
+// deposit writes a line to the inbox.
+func deposit(r *reader, item mailbox.Item, line []byte) error {
+	seen, err := r.box.Deliver(item, bytes.Clone(line))
+	if err != nil {
+		return err
+	}
+	unseen := r.keep(item)
+	switch {
+	case seen && unseen: // before a crash
+		r.settle(item.Conversation, item.Seq, shown)
+	case !seen && !unseen: // by a stream, just now
+		_, err = r.box.MarkSeen(item.Name)
+	}
+	return err
+}
+
+// enters reports whether the line brings the agent into the conversation.
+func enters(e *envelope.Envelope, a envelope.Address) bool {
+	switch {
+	case e.Type == envelope.Join:
+		return e.From.Same(a)
+	case e.Type == envelope.System && (e.Event == envelope.EventCreate || e.Event == envelope.EventInvite):
+		return slices.ContainsFunc(e.Participants, a.Same)
+	}
+	return false
+}
+
+// concerns reports whether the line is something that the agent is to be shown.
+func concerns(e *envelope.Envelope, a envelope.Address) bool {
+	if e.From.Same(a) && e.Event != envelope.EventUndeliverable {
+		return false
+	}
+	switch e.Type {
+	case envelope.Message, envelope.Leave:
+		return true
+	case envelope.System:
+		switch e.Event {
+		case envelope.EventClose:
+			return true
+		case envelope.EventCreate: // one that a message has made says nothing beside the message
+			return !e.Auto && slices.ContainsFunc(e.Participants, a.Same)
+		case envelope.EventInvite:
+			return slices.ContainsFunc(e.Participants, a.Same)
+		case envelope.EventUndeliverable:
+			return slices.ContainsFunc(e.To, func(s string) bool { return strings.EqualFold(s, a.String()) })
+		}
+	}
+	return false
+}
+
+// expire gives the inbox what streams had long enough.
+func (d *Deliverer) expire(ctx context.Context) {
+	limit := time.Now().Add(-confirmWithin)
+	for _, r := range d.all() {
+		if r.hasAway() {
+			d.active.Store(true) // look again at the next tick
+		}
+		d.toInbox(ctx, r, func(u unseen, covered bool) bool {
+			return !covered || u.how == offered && u.since.Before(limit)
+		})
+	}
+}
+
+// toInbox writes files for messages that streams had and that are expired.
+func (d *Deliverer) toInbox(ctx context.Context, r *reader, expired func(u unseen, covered bool) bool) {
+	for _, item := range r.held(expired) {
+		err := d.ledger.Read(ctx, item.Conversation, func(log *convlog.Reader, _ conv.State) error {
+			line, err := log.At(item.Seq)
+			if err != nil {
+				return err
+			}
+			return deposit(r, item, line.Bytes)
+		})
+		if err != nil {
+			d.logger.Error("message stays out of the inbox", "agent", r.name, "conv", item.Conversation, "seq", item.Seq, "err", err)
+		}
+	}
+	d.notify()
+}
+
+func (d *Deliverer) all() []*reader {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	list := make([]*reader, 0, len(d.readers))
+	for _, r := range d.readers {
+		list = append(list, r)
+	}
+	return list
+}
+
+// Flush writes the cursors that have changed.
+func (d *Deliverer) Flush() {
+	for _, r := range d.all() {
+		cursors, changed := r.cursors()
+		if !changed {
+			continue
+		}
+		if err := r.box.WriteCursors(cursors); err != nil {
+			d.logger.Warn("cursors are not written", "agent", r.name, "err", err)
+			r.mu.Lock()
+			r.changed = true
+			r.mu.Unlock()
+		}
+	}
+}
+
+func (d *Deliverer) notify() {
+	d.active.Store(true)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	close(d.progress)
+	d.progress = make(chan struct{})
+}
+
+// Progress returns a channel that is closed when a message gets further.
+func (d *Deliverer) Progress() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.progress
+}

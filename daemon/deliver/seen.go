@@ -1,0 +1,157 @@
+package deliver
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/conv"
+	"github.com/claude-duo/duo/maildir/envelope"
+	"github.com/claude-duo/duo/maildir/mailbox"
+)
+
+// Seen notes that an agent was shown the body of a message, and moves its file from
+// new to cur.
+func (d *Deliverer) Seen(agent, conversation string, seq int64) error {
+	r, err := d.reader(agent)
+	if err != nil {
+		return fmt.Errorf("mailbox of %q: %w", agent, err)
+	}
+	u, ok := r.settle(conversation, seq, shown)
+	if ok && u.how == inInbox {
+		if _, err := r.box.MarkSeen(mailbox.ItemOf(conversation, seq, u.timestamp).Name); err != nil {
+			return err // it stays in new, and is listed again after a restart
+		}
+	}
+	d.notify()
+	return nil
+}
+
+// InboxChanged looks which files the agent has moved from new to cur itself.
+func (d *Deliverer) InboxChanged(agent string) {
+	r, err := d.reader(agent)
+	if err != nil {
+		d.logger.Warn("inbox is not read", "agent", agent, "err", err)
+		return
+	}
+	items, err := r.box.Unseen()
+	if err != nil {
+		d.logger.Warn("inbox is not read", "agent", agent, "err", err)
+		return
+	}
+	unseenNames := make(map[string]bool, len(items))
+	for _, item := range items {
+		unseenNames[item.Name] = true
+	}
+	for _, item := range r.waiting("") {
+		if unseenNames[item.Name] {
+			continue
+		}
+		// Only cur tells that it was seen: a file that was deleted was not.
+		if _, err := os.Lstat(filepath.Join(r.box.Dir(), mailbox.InboxCur, item.Name)); err == nil {
+			r.settle(item.Conversation, item.Seq, shown)
+		}
+	}
+	d.notify()
+}
+
+// Tidy removes files of seen messages that are many and old; the logs have them.
+func (d *Deliverer) Tidy(agent string) error {
+	r, err := d.reader(agent)
+	if err != nil {
+		return err
+	}
+	items, err := r.box.Seen()
+	if err != nil || len(items) <= keptSeen {
+		return err
+	}
+	items = items[:len(items)-keptSeen]
+	r.mu.Lock()
+	items = slices.DeleteFunc(items, func(i mailbox.Item) bool {
+		m, ok := r.marks[i.Conversation]
+		return !ok || i.Seq > m.seen()
+	})
+	r.mu.Unlock()
+	return r.box.Discard(items)
+}
+
+// Unseen lists what an agent was not shown, oldest first, of one conversation or,
+// for an empty name, of all.
+func (d *Deliverer) Unseen(agent, conversation string) ([]mailbox.Item, error) {
+	r, err := d.reader(agent)
+	if err != nil {
+		return nil, fmt.Errorf("mailbox of %q: %w", agent, err)
+	}
+	return r.waiting(conversation), nil
+}
+
+// Shown is the highest line of a conversation that an agent was shown.
+func (d *Deliverer) Shown(agent, conversation string) int64 {
+	r, err := d.reader(agent)
+	if err != nil {
+		return 0
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m, ok := r.marks[conversation]
+	if !ok {
+		return 0
+	}
+	return max(m.top, m.seen())
+}
+
+// Recipients tells how far a line got with everybody it was for.
+func (d *Deliverer) Recipients(state conv.State, seq int64, author envelope.Address) []api.Recipient {
+	list := []api.Recipient{}
+	for _, m := range state.Members {
+		if m.At(seq) && !m.Address.Same(author) {
+			list = append(list, api.Recipient{Agent: m.Address.String(), State: d.stateWith(m.Address, state.ID, seq)})
+		}
+	}
+	return list
+}
+
+func (d *Deliverer) stateWith(a envelope.Address, conversation string, seq int64) string {
+	r := d.local(a)
+	if r == nil {
+		return api.Stored
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m, ok := r.marks[conversation]
+	if !ok || seq > m.passed {
+		return api.Stored
+	}
+	u, pending := m.pending[seq]
+	switch {
+	case !pending:
+		return api.Seen
+	case u.how == offered:
+		return api.Stored
+	default:
+		return api.Delivered
+	}
+}
+
+// Listening reports whether an agent has a live stream.
+func (d *Deliverer) Listening(agent string) bool {
+	r, err := d.reader(agent)
+	if err != nil {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.streams) > 0
+}
+
+// Streams counts the live streams.
+func (d *Deliverer) Streams() (n int) {
+	for _, r := range d.all() {
+		r.mu.Lock()
+		n += len(r.streams)
+		r.mu.Unlock()
+	}
+	return n
+}

@@ -1,0 +1,204 @@
+package deliver
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/claude-duo/duo/daemon/bus"
+	"github.com/claude-duo/duo/daemon/conv"
+	"github.com/claude-duo/duo/maildir/convlog"
+	"github.com/claude-duo/duo/maildir/envelope"
+)
+
+// Filter says what a stream carries.
+type Filter struct {
+	Conversations []string         // none means all that the agent is in
+	After         map[string]int64 // begin behind this line; else with what was not shown yet
+	Own           bool             // the agent's own lines too
+}
+
+// Stream is a live connection of an agent. It reads the logs from its own place, so
+// it may be as slow as it likes. Next is for one goroutine, the other methods for all.
+type Stream struct {
+	d      *Deliverer
+	reader *reader
+	agent  envelope.Address
+	filter Filter
+	sub    *bus.Sub
+	places map[string]convlog.Pos // where the stream is in each conversation
+	begin  map[string]begin       // where it begins, for those that had lines when it began
+	queue  []string               // conversations to read
+	ready  []Line
+}
+
+// begin is where a stream begins in a conversation: behind the line seen. Of the
+// lines up to passed it carries what the agent was not shown, and all behind.
+type begin struct{ seen, passed int64 }
+
+// Line is what a stream carries.
+type Line struct {
+	Conversation string
+	Bytes        []byte
+	Envelope     *envelope.Envelope
+	State        conv.State
+}
+
+// Attach begins a stream. From now on the agent's mail in the conversations of the
+// filter is left to the stream, which has to confirm it. The caller calls Close.
+func (d *Deliverer) Attach(agent string, filter Filter) (*Stream, error) {
+	r, err := d.reader(agent)
+	if err != nil {
+		return nil, fmt.Errorf("mailbox of %q: %w", agent, err)
+	}
+	address := d.home.Address(r.name)
+	s := &Stream{d: d, reader: r, agent: address, filter: filter, places: make(map[string]convlog.Pos), begin: make(map[string]begin)}
+	s.sub = d.bus.Subscribe(address)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.streams[s] = struct{}{}
+	for id := range filter.After {
+		s.queue = append(s.queue, id)
+	}
+	for id, m := range r.marks {
+		if _, named := filter.After[id]; named || !s.covers(id) {
+			continue
+		}
+		s.begin[id] = begin{seen: m.seen(), passed: m.passed}
+		if len(m.pending) > 0 {
+			s.queue = append(s.queue, id)
+		}
+	}
+	slices.Sort(s.queue)
+	return s, nil
+}
+
+func (s *Stream) covers(conversation string) bool {
+	return len(s.filter.Conversations) == 0 || slices.Contains(s.filter.Conversations, conversation)
+}
+
+// Close ends the stream. What it did not confirm goes to the inbox.
+func (s *Stream) Close() {
+	s.sub.Close()
+	s.reader.mu.Lock()
+	delete(s.reader.streams, s)
+	s.reader.mu.Unlock()
+	s.d.toInbox(context.Background(), s.reader, func(_ unseen, covered bool) bool { return !covered })
+}
+
+// Confirm notes that the client has a message, or, with seen, that its agent was
+// shown the body.
+func (s *Stream) Confirm(conversation string, seq int64, seen bool) error {
+	if seen {
+		return s.d.Seen(s.reader.name, conversation, seq)
+	}
+	s.reader.settle(conversation, seq, confirmed)
+	s.d.notify()
+	return nil
+}
+
+// TryNext returns the next line, and false when there is none now.
+func (s *Stream) TryNext(ctx context.Context) (Line, bool, error) {
+	for len(s.ready) == 0 {
+		if len(s.queue) == 0 {
+			return Line{}, false, nil
+		}
+		id := s.queue[0]
+		s.queue = s.queue[1:]
+		if err := s.readMore(ctx, id); err != nil {
+			return Line{}, false, err
+		}
+	}
+	line := s.ready[0]
+	s.ready = s.ready[1:]
+	return line, true, nil
+}
+
+// Next returns the next line, and waits for one until ctx ends.
+func (s *Stream) Next(ctx context.Context) (Line, error) {
+	for {
+		if line, ok, err := s.TryNext(ctx); ok || err != nil {
+			return line, err
+		}
+		select {
+		case <-ctx.Done():
+			return Line{}, ctx.Err()
+		case <-s.sub.Wake():
+			s.queue = append(s.queue, slices.DeleteFunc(s.sub.Grown(), func(id string) bool { return !s.covers(id) })...)
+		}
+	}
+}
+
+const streamBatch = 64
+
+// readMore reads the next lines of a conversation.
+func (s *Stream) readMore(ctx context.Context, id string) error {
+	return s.d.ledger.Read(ctx, id, func(r *convlog.Reader, state conv.State) error {
+		pos, known := s.places[id]
+		if !known {
+			start, err := r.Since(s.start(id, state))
+			if err != nil {
+				return err
+			}
+			pos = start.Pos()
+		}
+		scan := r.Scan(pos)
+		for len(s.ready) < streamBatch && scan.Next() {
+			s.take(id, scan.Line(), state)
+		}
+		s.places[id] = scan.Pos()
+		if len(s.ready) == streamBatch {
+			s.queue = append([]string{id}, s.queue...)
+		}
+		return scan.Err()
+	})
+}
+
+// start is the line behind which the stream begins to read a conversation: the one
+// that the client names, else the last one before what the agent was not shown.
+func (s *Stream) start(id string, state conv.State) int64 {
+	if after, ok := s.filter.After[id]; ok {
+		return after
+	}
+	if b, ok := s.begin[id]; ok {
+		return b.seen
+	}
+	if m, ok := state.Member(s.agent); ok {
+		return m.Joined - 1
+	}
+	return 0
+}
+
+// take keeps a line that the client is to get.
+func (s *Stream) take(id string, line convlog.Line, state conv.State) {
+	if line.Noise() {
+		return
+	}
+	e, err := envelope.Decode(line.Bytes)
+	if err != nil {
+		return
+	}
+	if e.From.Same(s.agent) && !s.filter.Own && e.Event != envelope.EventUndeliverable {
+		return
+	}
+	if m, ok := state.Member(s.agent); ok && !m.At(e.Seq) {
+		return
+	}
+	if s.skipSeen(id, e.Seq) {
+		return
+	}
+	s.ready = append(s.ready, Line{Conversation: id, Bytes: bytes.Clone(line.Bytes), Envelope: e, State: state})
+}
+
+// skipSeen reports whether a line had been dealt with when the stream began, and the
+// agent is not waiting for it.
+func (s *Stream) skipSeen(id string, seq int64) bool {
+	if seq > s.begin[id].passed {
+		return false
+	}
+	s.reader.mu.Lock()
+	defer s.reader.mu.Unlock()
+	_, pending := s.reader.mark(id).pending[seq]
+	return !pending
+}

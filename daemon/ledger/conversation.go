@@ -1,0 +1,302 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/claude-duo/duo/daemon/conv"
+	"github.com/claude-duo/duo/maildir/convlog"
+	"github.com/claude-duo/duo/maildir/envelope"
+)
+
+// conversation is one log that is open.
+type conversation struct {
+	ledger *Ledger
+	id     string
+	log    *convlog.Log
+	users  int  // guarded by the ledger
+	dead   bool // guarded by the ledger: the log has failed
+
+	queueMu sync.Mutex
+	queue   []*request
+	leading bool // somebody is committing
+
+	announcing sync.Mutex
+	announced  int64 // the last line that the follower knows of
+
+	mu     sync.Mutex // guards what the lines have come to
+	state  conv.State
+	noise  bool
+	raws   []*envelope.Envelope // appended with the shell, not adopted yet, in order
+	read   bool                 // the log was read up to its end once
+	damage error                // what stopped reading, nil for a sound log
+	saved  int64                // offset of the snapshot in the index
+}
+
+// request is one line that waits to be committed.
+type request struct {
+	line   Line
+	result Result
+	state  conv.State // after the line
+	err    error
+	done   chan struct{}
+}
+
+// append commits a line. The caller that finds nobody committing does it
+// itself, for all that have gathered; when more has come meanwhile, a goroutine that
+// the ledger waits for goes on.
+func (c *conversation) append(line Line) (Result, conv.State, error) {
+	r := &request{line: line, done: make(chan struct{})}
+	c.queueMu.Lock()
+	c.queue = append(c.queue, r)
+	lead := !c.leading
+	c.leading = true
+	c.queueMu.Unlock()
+	if lead {
+		c.lead()
+	}
+	<-r.done
+	return r.result, r.state, r.err
+}
+
+func (c *conversation) lead() {
+	if more := c.commitOnce(); more {
+		c.ledger.work.Go(func() {
+			for c.commitOnce() {
+			}
+		})
+	}
+}
+
+// commitOnce commits what waits, and reports whether more has come meanwhile.
+func (c *conversation) commitOnce() bool {
+	c.queueMu.Lock()
+	batch := c.queue
+	c.queue = nil
+	c.queueMu.Unlock()
+
+	c.commit(batch)
+	for _, r := range batch {
+		close(r.done)
+	}
+
+	c.queueMu.Lock()
+	defer c.queueMu.Unlock()
+	c.leading = len(c.queue) > 0
+	return c.leading
+}
+
+func (c *conversation) commit(batch []*request) {
+	err := c.update(context.Background(), func(tx *convlog.Tx) error {
+		for _, r := range batch {
+			r.result, r.err = c.place(tx, r.line)
+			r.state = c.current()
+		}
+		return nil
+	})
+	if err == nil {
+		return
+	}
+	for _, r := range batch {
+		if r.err == nil {
+			r.result, r.err = Result{}, err
+		}
+	}
+}
+
+// place checks one line against the log and the rules, and adds it to the batch.
+func (c *conversation) place(tx *convlog.Tx, line Line) (Result, error) {
+	e := line.Envelope
+	if seq, err := c.findRepeat(tx, line); seq > 0 || err != nil {
+		return Result{Seq: seq, Duplicate: true}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e.Raw != nil && *e.Raw < c.state.Adopted {
+		return Result{Duplicate: true}, nil
+	}
+	if err := c.state.Check(e, c.ledger.opts.MaxMembers); err != nil {
+		return Result{}, err
+	}
+	tx.Add(e)
+	c.state = c.state.Apply(e)
+	c.pruneRaws()
+	return Result{Seq: e.Seq, Timestamp: e.Timestamp}, nil
+}
+
+// findRepeat returns the seq of the line that is the same message, or 0.
+func (c *conversation) findRepeat(tx *convlog.Tx, line Line) (int64, error) {
+	seq, err := tx.Find(line.Envelope.ID, line.After, line.Since)
+	if err != nil || seq == 0 {
+		return 0, err
+	}
+	stored, err := tx.At(seq)
+	if errors.Is(err, convlog.ErrNoLine) {
+		return seq, nil // it is in this batch
+	}
+	if err != nil {
+		return 0, err
+	}
+	if e, err := envelope.Decode(stored.Bytes); err == nil && !sameMessage(e, line.Envelope) {
+		return 0, fmt.Errorf("line %d: %w", seq, ErrReused)
+	}
+	return seq, nil
+}
+
+func sameMessage(a, b *envelope.Envelope) bool {
+	return a.Type == b.Type && a.Event == b.Event && a.From.Same(b.From) && a.Content == b.Content
+}
+
+// update runs one turn on the log, and afterwards tells the follower what is new.
+func (c *conversation) update(ctx context.Context, fill func(*convlog.Tx) error) error {
+	err := c.log.Update(ctx, fill)
+	var damage *convlog.DamageError
+	if err != nil && !errors.As(err, &damage) {
+		return err
+	}
+	c.mu.Lock()
+	c.read, c.damage = true, err
+	c.mu.Unlock()
+	c.announce()
+	return err
+}
+
+// announce tells the follower what is new. When it returns, the follower knows of
+// every line that the caller does.
+func (c *conversation) announce() {
+	c.announcing.Lock()
+	defer c.announcing.Unlock()
+	c.mu.Lock()
+	state, raw := c.state, len(c.raws) > 0
+	c.mu.Unlock()
+	if state.LastSeq > c.announced {
+		c.announced = state.LastSeq
+		c.ledger.follower.Committed(c.id, state.Present())
+	}
+	if raw {
+		c.ledger.follower.Raw(c.id)
+	}
+}
+
+func (c *conversation) refresh(ctx context.Context) error { return c.update(ctx, nil) }
+
+// ready reads the log up to its end if that has not been done yet.
+func (c *conversation) ready(ctx context.Context) error {
+	c.mu.Lock()
+	read, damage := c.read, c.damage
+	c.mu.Unlock()
+	if read {
+		return damage
+	}
+	return c.refresh(ctx)
+}
+
+// stale reports whether there may be lines that were not read.
+func (c *conversation) stale() bool {
+	c.mu.Lock()
+	read := c.read
+	c.mu.Unlock()
+	return !read || c.log.Changed()
+}
+
+func (c *conversation) current() conv.State {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state
+}
+
+func (c *conversation) reader() (*convlog.Reader, conv.State) {
+	reader := c.log.Read()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.noise {
+		reader.Trust(reader.Size())
+	}
+	return reader, c.state
+}
+
+// observe takes in a line that somebody else has written.
+func (c *conversation) observe(line convlog.Line) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case line.Noise():
+		c.noise = true
+		c.observeNoise(line)
+	case isPlainMessage(line.Bytes):
+		c.state = c.state.Message(line.Seq)
+	default:
+		e, err := envelope.Decode(line.Bytes)
+		if err != nil { // a number that counts, with content that says nothing
+			c.state.LastSeq = line.Seq
+			return
+		}
+		c.state = c.state.Apply(e)
+		c.pruneRaws()
+	}
+}
+
+// observeNoise keeps a line that is a message somebody appended with the shell.
+func (c *conversation) observeNoise(line convlog.Line) {
+	if line.Offset < c.state.Adopted || !bytes.Contains(line.Bytes, []byte(`"from"`)) {
+		return
+	}
+	e, err := envelope.Decode(line.Bytes)
+	if err != nil || e.Seq != 0 || e.From.IsZero() || e.Content == "" || e.Type != "" && e.Type != envelope.Message {
+		return
+	}
+	e.Raw = envelope.Int(line.Offset)
+	c.raws = append(c.raws, e)
+}
+
+func (c *conversation) pruneRaws() {
+	c.raws = slices.DeleteFunc(c.raws, func(e *envelope.Envelope) bool { return *e.Raw < c.state.Adopted })
+}
+
+func (c *conversation) firstRaw() *envelope.Envelope {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.raws) == 0 {
+		return nil
+	}
+	first := *c.raws[0]
+	return &first
+}
+
+// isPlainMessage recognises, without decoding it, a message in the form that duo
+// writes and that changes nothing but the count.
+func isPlainMessage(line []byte) bool {
+	const kind = `"type":"message",`
+	head := line[:min(len(line), 128)]
+	i := bytes.Index(head, []byte(kind))
+	return i > 0 && bytes.Count(head[:i], []byte(`"`)) == 6 && !bytes.Contains(line, []byte(`"raw":`))
+}
+
+// snapshot is what the index may keep. There is none while lines wait to be adopted:
+// a snapshot behind them would hide them.
+func (c *conversation) snapshot() (snapshot, bool) {
+	tail := c.log.Tail()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.raws) > 0 || !c.read || c.state.LastSeq != tail.Seq {
+		return snapshot{}, false
+	}
+	c.state.LastTime = tail.Time
+	c.saved = tail.Offset
+	return snapshot{State: c.state, Tail: tail, Noise: c.noise}, true
+}
+
+// unsaved is snapshot where the log has grown since the last one.
+func (c *conversation) unsaved() (snapshot, bool) {
+	c.mu.Lock()
+	saved := c.saved
+	c.mu.Unlock()
+	if c.log.Tail().Offset == saved {
+		return snapshot{}, false
+	}
+	return c.snapshot()
+}

@@ -1,0 +1,238 @@
+// Package roster knows the agents of this host. What it knows it has read from their
+// cards; a folder that somebody has made by hand is an agent too.
+package roster
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/maildir"
+	"github.com/claude-duo/duo/maildir/card"
+	"github.com/claude-duo/duo/maildir/envelope"
+	"github.com/claude-duo/duo/maildir/mailbox"
+)
+
+// Roster holds the cards of a home's agents. Its methods may be used by several
+// goroutines.
+type Roster struct {
+	home *maildir.Home
+
+	mu     sync.RWMutex
+	agents map[string]entry // by folder name
+	writes sync.Mutex       // one change of a card at a time
+}
+
+type entry struct {
+	card    card.Card
+	changed time.Time // of agent.json
+}
+
+// New returns an empty roster; see Refresh.
+func New(home *maildir.Home) *Roster {
+	return &Roster{home: home, agents: make(map[string]entry)}
+}
+
+// ErrYoung means that a folder has just been made and has no card yet: whoever makes
+// it may be about to write one.
+var ErrYoung = errors.New("agent's folder is being made")
+
+const youth = time.Second
+
+// Refresh reads the card of the agent in a folder again, and completes what is
+// missing there. Errors leave the agent as it was known before.
+func (r *Roster) Refresh(name string) error {
+	dir := r.home.AgentDir(name)
+	info, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		r.forget(name)
+		return nil
+	}
+	if err != nil || !info.IsDir() {
+		return err
+	}
+	file, err := os.Lstat(dir + "/" + card.File)
+	if errors.Is(err, fs.ErrNotExist) && time.Since(info.ModTime()) < youth {
+		return fmt.Errorf("agent %q: %w", name, ErrYoung)
+	}
+	if err == nil && r.knows(name, file.ModTime()) {
+		return nil
+	}
+	return r.complete(name)
+}
+
+func (r *Roster) forget(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.agents, strings.ToLower(name))
+}
+
+func (r *Roster) knows(name string, changed time.Time) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	e, ok := r.agents[strings.ToLower(name)]
+	return ok && e.changed.Equal(changed)
+}
+
+func (r *Roster) complete(name string) error {
+	r.writes.Lock()
+	defer r.writes.Unlock()
+	dir := r.home.AgentDir(name)
+	if _, err := mailbox.Open(dir); err != nil {
+		return err
+	}
+	c, err := card.Complete(dir)
+	if err != nil {
+		return err
+	}
+	return r.keep(c)
+}
+
+func (r *Roster) keep(c card.Card) error {
+	info, err := os.Stat(r.home.AgentDir(c.Name) + "/" + card.File)
+	if err != nil {
+		return fmt.Errorf("read card: %w", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.agents[strings.ToLower(c.Name)] = entry{card: c, changed: info.ModTime()}
+	return nil
+}
+
+// Get returns the card of an agent. A folder that is not known yet is read first.
+func (r *Roster) Get(name string) (card.Card, bool) {
+	if e, ok := r.get(name); ok {
+		return e.card, true
+	}
+	if envelope.CheckName(name) != nil {
+		return card.Card{}, false
+	}
+	if info, err := os.Stat(r.home.AgentDir(name)); err != nil || !info.IsDir() {
+		return card.Card{}, false
+	}
+	if err := r.complete(name); err != nil {
+		return card.Card{}, false
+	}
+	e, ok := r.get(name)
+	return e.card, ok
+}
+
+func (r *Roster) get(name string) (entry, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	e, ok := r.agents[strings.ToLower(name)]
+	return e, ok
+}
+
+// All lists the agents by name, without those that have unregistered.
+func (r *Roster) All() []card.Card {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	cards := make([]card.Card, 0, len(r.agents))
+	for _, e := range r.agents {
+		if !e.card.Unregistered {
+			cards = append(cards, e.card)
+		}
+	}
+	slices.SortFunc(cards, func(a, b card.Card) int {
+		return cmp.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name))
+	})
+	return cards
+}
+
+// Len is how many agents there are.
+func (r *Roster) Len() int { return len(r.All()) }
+
+// Resolve returns the card that a name or an address means. The errors name what is
+// like it.
+func (r *Roster) Resolve(text string) (card.Card, error) {
+	a, err := envelope.ParseAddress(text)
+	if err != nil {
+		return card.Card{}, api.Errorf(api.BadReference, "%w", err).WithNext("duo who")
+	}
+	if a.Host != "" && a.Host != r.home.Host.Name {
+		return card.Card{}, api.Errorf(api.HostNotFound, "no host named %q is linked with this one, which is %q", a.Host, r.home.Host.Name).WithNext("duo who")
+	}
+	c, ok := r.Get(a.Name)
+	if !ok {
+		near := Near(a.Name, r.names())
+		e := api.Errorf(api.AgentNotFound, "no agent named %q", a.Name).WithNear(near).WithNext("duo who")
+		return card.Card{}, e
+	}
+	if c.Unregistered {
+		return card.Card{}, api.Errorf(api.AgentNotFound, "agent %q has unregistered", c.Name).WithNext("duo who")
+	}
+	return c, nil
+}
+
+func (r *Roster) names() []string {
+	cards := r.All()
+	names := make([]string, len(cards))
+	for i, c := range cards {
+		names[i] = c.Name
+	}
+	return names
+}
+
+// Register makes an agent, or changes the card of the one with the name.
+func (r *Roster) Register(ask api.Register) (c card.Card, created bool, err error) {
+	if err := envelope.CheckName(ask.Name); err != nil {
+		return card.Card{}, false, api.Errorf(api.BadRequest, "%w", err)
+	}
+	r.writes.Lock()
+	defer r.writes.Unlock()
+	dir := r.home.AgentDir(ask.Name)
+	if _, err := mailbox.Open(dir); err != nil {
+		return card.Card{}, false, err
+	}
+	c, err = card.Read(dir)
+	if created = errors.Is(err, fs.ErrNotExist); created {
+		c, err = card.Card{ID: envelope.NewID()}, nil
+	}
+	if err != nil {
+		return card.Card{}, false, err
+	}
+	c.Name, c.Unregistered = ask.Name, false
+	if c.ID == "" {
+		c.ID = envelope.NewID()
+	}
+	set(&c.Capabilities, ask.Capabilities)
+	set(&c.Description, ask.Description)
+	set(&c.Platform, ask.Platform)
+	if err := c.Check(); err != nil {
+		return card.Card{}, false, api.Errorf(api.BadRequest, "%w", err)
+	}
+	if err := c.Write(dir); err != nil {
+		return card.Card{}, false, err
+	}
+	return c, created, r.keep(c)
+}
+
+func set[T any](field, value *T) {
+	if value != nil {
+		*field = *value
+	}
+}
+
+// Unregister takes an agent off the list. Its folder and its history stay, and
+// registering the name again brings it back.
+func (r *Roster) Unregister(name string) (card.Card, error) {
+	c, err := r.Resolve(name)
+	if err != nil {
+		return card.Card{}, err
+	}
+	r.writes.Lock()
+	defer r.writes.Unlock()
+	c.Unregistered = true
+	if err := c.Write(r.home.AgentDir(c.Name)); err != nil {
+		return card.Card{}, err
+	}
+	return c, r.keep(c)
+}

@@ -1,0 +1,138 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"strconv"
+	"time"
+
+	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/work"
+	"github.com/claude-duo/duo/maildir/envelope"
+	"github.com/claude-duo/duo/maildir/mailbox"
+)
+
+const retryAfter = time.Second
+
+// Drain takes the drops of an agent out of its outbox, in the order in which they
+// were written. What has to wait is queued again.
+//
+// A crash between storing a message and moving its file leaves the file in the
+// outbox. The next Drain finds the message by its id and moves the file.
+func (r *Router) Drain(ctx context.Context, agent string, queue *work.Queue) {
+	c, ok := r.roster.Get(agent)
+	if !ok {
+		return
+	}
+	box := mailbox.At(r.home.AgentDir(c.Name))
+	drops, err := box.Drops()
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err != nil {
+		r.logger.Error("outbox is not read", "agent", c.Name, "err", err)
+		queue.AddAfter(agent, retryAfter)
+		return
+	}
+	for _, drop := range drops {
+		if ctx.Err() != nil {
+			return
+		}
+		if wait := r.drop(ctx, box, r.home.Address(c.Name), drop); wait > 0 {
+			queue.AddAfter(agent, wait)
+		}
+	}
+}
+
+// drop takes one drop. It returns how long to wait before the drop is tried again, 0
+// when it is done with.
+func (r *Router) drop(ctx context.Context, box *mailbox.Box, agent envelope.Address, drop mailbox.Drop) time.Duration {
+	loaded, err := box.Load(drop, agent.Name, time.Now())
+	var wait *mailbox.WaitError
+	switch {
+	case errors.As(err, &wait):
+		return wait.For
+	case errors.Is(err, fs.ErrNotExist):
+		return 0
+	case err != nil && isDisk(err) && !errors.Is(err, mailbox.ErrForeign):
+		r.logger.Error("drop is not read", "agent", agent.Name, "path", drop.Name, "err", err)
+		return retryAfter
+	case err != nil:
+		return r.failDrop(box, agent, loaded, api.Errorf(api.BadRequest, "%w", err))
+	}
+	out, err := r.Accept(ctx, Actor{Agent: agent, Made: drop.Changed}, loaded.Draft)
+	var refusal *api.Error
+	if errors.As(err, &refusal) {
+		if refusal.Retryable() {
+			r.logger.Warn("drop waits", "agent", agent.Name, "path", drop.Name, "err", err)
+			return retryAfter
+		}
+		return r.failDrop(box, agent, loaded, refusal)
+	}
+	stamp := mailbox.Stamp{Conversation: out.State.ID, Seq: out.Envelope.Seq, ID: loaded.Draft.ID}
+	if err := box.Done(loaded, stamp); err != nil {
+		r.logger.Error("sent drop is not moved", "agent", agent.Name, "path", drop.Name, "err", err)
+		return retryAfter
+	}
+	r.logger.Info("drop sent", "agent", agent.Name, "conv", stamp.Conversation, "seq", stamp.Seq, "id", stamp.ID)
+	return 0
+}
+
+func (r *Router) failDrop(box *mailbox.Box, agent envelope.Address, loaded *mailbox.Loaded, why *api.Error) time.Duration {
+	r.logger.Warn("drop failed", "agent", agent.Name, "path", loaded.Name, "err", why)
+	if err := box.Fail(loaded, mailbox.Stamp{Error: why.Message, Near: why.Near}); err != nil {
+		r.logger.Error("failed drop is not moved", "agent", agent.Name, "path", loaded.Name, "err", err)
+		return retryAfter
+	}
+	return 0
+}
+
+// Adopt stores the lines that were appended to a log with the shell, each once. One
+// that is refused is answered in the log, so that it is not tried again.
+func (r *Router) Adopt(ctx context.Context, conversation string, queue *work.Queue) {
+	for ctx.Err() == nil {
+		raw, err := r.ledger.Raw(conversation)
+		if err != nil || raw == nil {
+			return
+		}
+		if err := r.adopt(ctx, conversation, raw); err != nil {
+			r.logger.Warn("raw line waits", "conv", conversation, "err", err)
+			if err.Retryable() {
+				queue.AddAfter(conversation, retryAfter)
+			}
+			return
+		}
+	}
+}
+
+func (r *Router) adopt(ctx context.Context, conversation string, raw *envelope.Envelope) *api.Error {
+	agent := r.home.Address(raw.From.Name)
+	raw.Type, raw.Conversation, raw.To = envelope.Message, conversation, nil
+	if raw.ID == "" {
+		raw.ID = envelope.NamedID("raw", conversation, strconv.FormatInt(*raw.Raw, 10))
+	}
+	_, err := r.roster.Resolve(raw.From.String())
+	var out Outcome
+	if err == nil {
+		out, err = r.Accept(ctx, Actor{Agent: agent, Shell: true}, raw)
+	}
+	if out.Duplicate {
+		err = api.Errorf(api.KeyReused, "a message with this id is in the log already, at line %d", out.Envelope.Seq)
+	}
+	if err == nil {
+		return nil
+	}
+	why := Translate(err, r.short(conversation))
+	if why.Retryable() || why.Code == api.Damaged {
+		return why
+	}
+	notice := &envelope.Envelope{
+		ID: envelope.NamedID("undeliverable", raw.ID), Type: envelope.System, Event: envelope.EventUndeliverable,
+		From: agent, Conversation: conversation, To: []string{agent.String()}, About: raw.ID, Why: why.Message, Raw: raw.Raw,
+	}
+	if _, err := r.append(Actor{Agent: agent}, notice); err != nil {
+		return Translate(err, r.short(conversation))
+	}
+	return nil
+}

@@ -1,0 +1,171 @@
+// Package card is what an agent says of itself: the file agent.json in its folder.
+package card
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/claude-duo/duo/maildir/durable"
+	"github.com/claude-duo/duo/maildir/envelope"
+)
+
+// File is the name of a card in the agent's folder.
+const File = "agent.json"
+
+const (
+	maxSize         = 64 << 10
+	maxCapabilities = 64
+	maxCapability   = 64
+	maxDescription  = 2000
+	maxPlatform     = 100
+)
+
+// Card describes an agent. Fields that this version does not know are kept.
+type Card struct {
+	ID           string
+	Name         string // with the agent's own spelling
+	Capabilities []string
+	Description  string
+	Platform     string
+	Unregistered bool // it takes no new mail; its folder and history stay
+	Unknown      []envelope.Field
+}
+
+// Read reads the card in an agent's folder. A missing card is fs.ErrNotExist.
+func Read(dir string) (Card, error) {
+	path := filepath.Join(dir, File)
+	info, err := os.Lstat(path)
+	if err == nil && (!info.Mode().IsRegular() || info.Size() > maxSize) {
+		err = fmt.Errorf("%q: want a regular file of at most %d bytes", path, maxSize)
+	}
+	if err != nil {
+		return Card{}, fmt.Errorf("read card: %w", err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Card{}, fmt.Errorf("read card: %w", err)
+	}
+	c, err := Parse(data)
+	if err != nil {
+		return Card{}, fmt.Errorf("read card %q: %w", path, err)
+	}
+	if !strings.EqualFold(c.Name, filepath.Base(dir)) {
+		return Card{}, fmt.Errorf("read card %q: the name is %q, want that of the folder", path, c.Name)
+	}
+	return c, nil
+}
+
+// Parse reads a card from JSON.
+func Parse(data []byte) (Card, error) {
+	var c Card
+	targets := map[string]any{
+		"id": &c.ID, "name": &c.Name, "capabilities": &c.Capabilities,
+		"description": &c.Description, "platform": &c.Platform, "unregistered": &c.Unregistered,
+	}
+	err := envelope.Members(data, func(name string, value json.RawMessage) error {
+		target, known := targets[name]
+		if !known {
+			c.Unknown = append(c.Unknown, envelope.Field{Name: name, Value: bytes.Clone(value)})
+			return nil
+		}
+		if err := json.Unmarshal(value, target); err != nil {
+			return fmt.Errorf("field %q: %w", name, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return Card{}, err
+	}
+	return c, c.Check()
+}
+
+// Check reports what is wrong with a card.
+func (c Card) Check() error {
+	if err := envelope.CheckName(c.Name); err != nil {
+		return err
+	}
+	if len(c.Capabilities) > maxCapabilities {
+		return fmt.Errorf("%d capabilities are over the limit of %d", len(c.Capabilities), maxCapabilities)
+	}
+	for _, s := range c.Capabilities {
+		if s == "" || len(s) > maxCapability || strings.ContainsAny(s, ", \t\r\n\x00") {
+			return fmt.Errorf("capability %q: want one word of at most %d bytes", s, maxCapability)
+		}
+	}
+	if len(c.Description) > maxDescription || strings.ContainsRune(c.Description, 0) {
+		return fmt.Errorf("description: want text of at most %d bytes", maxDescription)
+	}
+	if len(c.Platform) > maxPlatform || strings.ContainsAny(c.Platform, "\r\n\x00") {
+		return fmt.Errorf("platform: want one line of at most %d bytes", maxPlatform)
+	}
+	return nil
+}
+
+// Write puts the card into an agent's folder, in place of an older one, durably.
+func (c Card) Write(dir string) error {
+	if err := c.Check(); err != nil {
+		return fmt.Errorf("write card: %w", err)
+	}
+	data, err := c.encode()
+	if err != nil {
+		return fmt.Errorf("write card: %w", err)
+	}
+	return durable.Replace(filepath.Join(dir, File), data, 0o600)
+}
+
+func (c Card) encode() ([]byte, error) {
+	var buf bytes.Buffer
+	buf.WriteByte('{')
+	for i, f := range append([]envelope.Field{
+		{Name: "id", Value: quote(c.ID)},
+		{Name: "name", Value: quote(c.Name)},
+		{Name: "capabilities", Value: list(c.Capabilities)},
+		{Name: "description", Value: quote(c.Description)},
+		{Name: "platform", Value: quote(c.Platform)},
+		{Name: "unregistered", Value: json.RawMessage(fmt.Sprint(c.Unregistered))},
+	}, c.Unknown...) {
+		if i > 0 {
+			buf.WriteByte(',')
+		}
+		buf.Write(quote(f.Name))
+		buf.WriteByte(':')
+		buf.Write(f.Value)
+	}
+	buf.WriteByte('}')
+	var out bytes.Buffer
+	if err := json.Indent(&out, buf.Bytes(), "", "  "); err != nil {
+		return nil, err
+	}
+	out.WriteByte('\n')
+	return out.Bytes(), nil
+}
+
+func quote(s string) json.RawMessage {
+	data, _ := json.Marshal(s) // a string always has a JSON form
+	return data
+}
+
+func list(values []string) json.RawMessage {
+	data, _ := json.Marshal(append([]string{}, values...)) // strings always have a JSON form
+	return data
+}
+
+// Complete reads the card in an agent's folder, and where there is none, or one
+// without an id, writes one: a folder that somebody made by hand is an agent.
+func Complete(dir string) (Card, error) {
+	c, err := Read(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		c, err = Card{Name: filepath.Base(dir)}, nil
+	}
+	if err != nil || c.ID != "" {
+		return c, err
+	}
+	c.ID = envelope.NewID()
+	return c, c.Write(dir)
+}

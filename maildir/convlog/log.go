@@ -1,0 +1,458 @@
+// Package convlog keeps a conversation's log: an append-only file of envelopes,
+// one JSON object on a line, numbered 1, 2, 3 … without a gap.
+//
+// A line is valid when it is a JSON object whose seq is one more than that of the
+// last valid line. Other lines are noise: readers pass them over and nobody removes
+// them, so a torn write or a stray echo never harms a log. A seq that jumps ahead
+// is damage and stops readers and writers alike. A last line without its newline is
+// not there yet.
+//
+// [Log] appends under an exclusive flock on the log itself, so any number of
+// processes may write. What [Log.Update] has returned for is on disk: it survives a
+// power cut. A log is never renamed, replaced or cut. After the first failed write
+// or sync a Log refuses everything: what is on disk is unknown until the log has
+// been opened and read again.
+//
+// [Reader] finds message N, the lines since N and the last K without an index,
+// because lines begin with their seq.
+package convlog
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/claude-duo/duo/maildir/durable"
+	"github.com/claude-duo/duo/maildir/envelope"
+	"github.com/gofrs/flock"
+)
+
+var (
+	// ErrFailed means that a write or a sync of this Log failed. Nothing is known of
+	// lines that were not acknowledged. Open the log again to go on.
+	ErrFailed = errors.New("log failed")
+	// ErrReplaced means that the path names another file than the one that was opened,
+	// or a shorter one. Open the log again and read it from the start.
+	ErrReplaced = errors.New("log was replaced")
+	// ErrBusy means that another process kept the lock for too long.
+	ErrBusy = errors.New("log is locked by another process")
+)
+
+// Options are settings of a Log; the zero value has working defaults.
+type Options struct {
+	Now      func() time.Time     // the clock that stamps lines, default time.Now
+	Sync     func(*os.File) error // makes a write durable, default durable.Sync
+	LockWait time.Duration        // how long to wait for other processes, default 5 s
+}
+
+func (o Options) withDefaults() Options {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Sync == nil {
+		o.Sync = durable.Sync
+	}
+	if o.LockWait == 0 {
+		o.LockWait = 5 * time.Second
+	}
+	return o
+}
+
+// Tail is what a writer remembers of the end of a log.
+type Tail struct {
+	Pos
+	Time  int64  // timestamp of the last valid line
+	Inode uint64 // of the file
+}
+
+// Suits reports whether the log, as info tells of it, can still begin with what
+// the tail remembers: the same file, not shorter.
+func (t Tail) Suits(info fs.FileInfo) bool {
+	return t.Inode == durable.Inode(info) && t.Offset <= info.Size()
+}
+
+// Create makes the log path with its first lines, which it stamps with seq 1, 2, …
+// and the time now. It returns an error that is fs.ErrExist where the log exists.
+// When it returns nil the lines are on disk.
+func Create(path string, lines []*envelope.Envelope, now time.Time) error {
+	var buf []byte
+	for i, e := range lines {
+		var err error
+		if buf, err = appendLine(buf, e, int64(i+1), now.UnixMilli()); err != nil {
+			return err
+		}
+	}
+	if err := durable.Create(path, buf, 0o600); err != nil {
+		return fmt.Errorf("create log: %w", err)
+	}
+	return nil
+}
+
+// Log appends to one log. It may be used by several goroutines; they take turns.
+type Log struct {
+	path    string
+	opts    Options
+	observe func(Line)
+	file    *os.File
+
+	synced atomic.Int64 // bytes that are known to be on disk
+	length atomic.Int64 // bytes that the file has when nobody else writes
+
+	mu     sync.Mutex // guards what follows, and is held for a whole update
+	lock   *flock.Flock
+	tail   Tail // of what was read and written
+	safe   Tail // of what is on disk
+	ids    recent
+	failed error
+}
+
+// Open opens the log at path for appending. What stands before from is taken as
+// known; every line behind it that somebody else has written is handed to observe,
+// once and in order, noise included, under the lock.
+func Open(path string, from Tail, observe func(Line), opts Options) (*Log, error) {
+	f, err := openLog(path, os.O_RDWR|os.O_APPEND)
+	if err != nil {
+		return nil, err
+	}
+	return &Log{
+		path:    path,
+		opts:    opts.withDefaults(),
+		observe: observe,
+		file:    f,
+		lock:    flock.New(path, flock.SetFlag(os.O_RDONLY|notFollowing)),
+		tail:    from,
+		safe:    from,
+		ids:     recent{from: from.Seq + 1},
+	}, nil
+}
+
+// notFollowing refuses a link, and does not wait where a pipe is in place of the log.
+const notFollowing = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
+
+func openLog(path string, flag int) (*os.File, error) {
+	f, err := os.OpenFile(path, flag|notFollowing, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("not a regular file")
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open log %q: %w", path, err), f.Close())
+	}
+	return f, nil
+}
+
+// Close waits for the update that is under way and closes the log.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failed == nil {
+		l.failed = fmt.Errorf("log %q: %w", l.path, os.ErrClosed)
+		return l.file.Close()
+	}
+	return nil
+}
+
+// Tail is the end of the log as of the last update, all of it on disk.
+func (l *Log) Tail() Tail {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.safe
+}
+
+// Read returns a reader of the part of the log that is known to be on disk. It is
+// valid until Close.
+func (l *Log) Read() *Reader { return NewReader(l.file, l.synced.Load()) }
+
+// Changed reports whether the file differs in length from what this Log has left
+// there. It waits for nobody, so it is a hint.
+func (l *Log) Changed() bool {
+	info, err := os.Stat(l.path)
+	return err != nil || info.Size() != l.length.Load()
+}
+
+// Update locks the log, observes what others have appended, and calls fill, which
+// may add lines. When it returns nil, all of them are on disk. When it returns an
+// error none is acknowledged; ErrFailed then means that nobody knows.
+// Where fill returns an error nothing is written. A nil fill only observes.
+func (l *Log) Update(ctx context.Context, fill func(*Tx) error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failed != nil {
+		return l.failed
+	}
+	if err := l.acquire(ctx); err != nil {
+		return err
+	}
+	defer l.release()
+	if err := l.catchUp(); err != nil {
+		return err
+	}
+	tx := &Tx{log: l, seq: l.tail.Seq, time: l.tail.Time}
+	if fill != nil {
+		if err := fill(tx); err != nil {
+			l.ids.forget(l.tail.Seq)
+			return err
+		}
+	}
+	return l.commit(tx)
+}
+
+func (l *Log) acquire(ctx context.Context) error {
+	if ok, err := l.lock.TryLock(); ok && err == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.opts.LockWait)
+	defer cancel()
+	ok, err := l.lock.TryLockContext(ctx, time.Millisecond)
+	switch {
+	case ok:
+		return nil
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("lock log %q: %w", l.path, ErrBusy)
+	default:
+		return fmt.Errorf("lock log: %w", err)
+	}
+}
+
+func (l *Log) release() {
+	if err := l.lock.Unlock(); err != nil {
+		l.fail(fmt.Errorf("unlock: %w", err))
+	}
+}
+
+// catchUp observes what stands behind the tail, and ends a last line that has no
+// newline.
+func (l *Log) catchUp() error {
+	info, err := os.Lstat(l.path)
+	if err != nil {
+		return fmt.Errorf("stat log: %w", err)
+	}
+	own, err := l.file.Stat()
+	if err != nil {
+		return fmt.Errorf("stat log: %w", err)
+	}
+	if l.tail.Inode == 0 {
+		l.tail.Inode = durable.Inode(own)
+	}
+	if !os.SameFile(info, own) || !l.tail.Suits(info) {
+		return fmt.Errorf("log %q: %w", l.path, ErrReplaced)
+	}
+	err = l.settle()
+	var damage *DamageError
+	if err != nil && !errors.As(err, &damage) {
+		return err
+	}
+	return errors.Join(err, l.syncForeign()) // what stands before damage can be read
+}
+
+// syncForeign makes durable what others wrote: they may have been killed between
+// writing and syncing.
+func (l *Log) syncForeign() error {
+	if l.synced.Load() == l.tail.Offset {
+		l.safe = l.tail
+		return nil
+	}
+	return l.sync()
+}
+
+func (l *Log) sync() error {
+	if err := l.opts.Sync(l.file); err != nil {
+		return l.fail(err)
+	}
+	l.safe = l.tail
+	l.synced.Store(l.tail.Offset)
+	l.length.Store(l.tail.Offset)
+	return nil
+}
+
+// scan observes the whole lines behind the tail and returns what follows them.
+func (l *Log) scan(size int64) ([]byte, error) {
+	if size == l.tail.Offset {
+		return nil, nil
+	}
+	s := NewScanner(l.file, l.tail.Pos, size)
+	var last []byte
+	for s.Next() {
+		line := s.Line()
+		if !line.Noise() {
+			last = append(last[:0], line.Bytes...)
+			l.ids.add(lineID(line.Bytes), line.Seq)
+		}
+		if l.observe != nil {
+			l.observe(line)
+		}
+		l.tail.Pos = s.Pos()
+	}
+	if last != nil {
+		l.tail.Time = max(l.tail.Time, lineTime(last))
+	}
+	if s.Err() != nil {
+		return nil, fmt.Errorf("log %q: %w", l.path, s.Err())
+	}
+	return s.Fragment(), nil
+}
+
+const (
+	shellPause = 2 * time.Millisecond
+	shellTurns = 50
+)
+
+// settle observes what stands behind the tail and gives the last line its newline,
+// so that ours begins a new one. A fragment that is no line of duo's may be a shell in
+// the middle of an append, which writes 4096 bytes at a time, so it gets a moment to
+// finish.
+func (l *Log) settle() error {
+	for turn := range 2 * shellTurns {
+		info, err := l.file.Stat()
+		if err != nil {
+			return fmt.Errorf("stat log: %w", err)
+		}
+		if info.Size() == l.tail.Offset {
+			return nil
+		}
+		fragment, err := l.scan(info.Size())
+		if err != nil || len(fragment) == 0 {
+			return err
+		}
+		if turn < shellTurns && len(fragment)%4096 == 0 && !bytes.HasPrefix(fragment, []byte(`{"seq":`)) {
+			time.Sleep(shellPause)
+			continue
+		}
+		if _, err := l.file.Write([]byte{'\n'}); err != nil {
+			return l.fail(err)
+		}
+	}
+	return nil // somebody writes without end; write takes care of it
+}
+
+func (l *Log) commit(tx *Tx) error {
+	if len(tx.buf) == 0 {
+		return nil
+	}
+	l.length.Store(l.tail.Offset + int64(len(tx.buf)))
+	if err := l.settle(); err != nil { // fill may have taken a while
+		return l.fail(err)
+	}
+	// A crash in here leaves the first of our lines, and perhaps a torn one, which
+	// the next writer ends and every reader passes over.
+	for line := range bytes.Lines(tx.buf) {
+		if err := l.write(line); err != nil {
+			return l.fail(err)
+		}
+	}
+	l.tail.Time = tx.time
+	return l.sync() // The commit point: the lines are in the log for good.
+}
+
+const writeTurns = 100
+
+// write appends one line and sees to it that it is a line of its own. Who appends
+// with the shell takes no lock, so half a line of theirs may get in front of ours and
+// make both noise; then ours is written again. That is why each line has a write of
+// its own: behind one that became noise, the next would be damage.
+func (l *Log) write(line []byte) error {
+	want, _ := leadingSeq(line)
+	for range writeTurns {
+		if _, err := l.file.Write(line); err != nil {
+			return err
+		}
+		end, err := l.file.Seek(0, io.SeekCurrent) // the write ended there
+		if err != nil {
+			return err
+		}
+		begin := end - int64(len(line))
+		if begin < l.tail.Offset {
+			return ErrReplaced
+		}
+		fragment, err := l.scan(begin)
+		if err != nil {
+			return err
+		}
+		if l.tail.Seq != want-1 {
+			return fmt.Errorf("line %d was written by somebody without the lock", want)
+		}
+		if len(fragment) == 0 {
+			l.tail.Pos = Pos{Offset: end, Seq: want}
+			return nil
+		}
+		if _, err := l.scan(end); err != nil || l.tail.Seq == want {
+			return err
+		}
+		if err := l.settle(); err != nil {
+			return err
+		}
+	}
+	return errors.New("somebody writes into every line")
+}
+
+// fail makes every later update fail. What the kernel remembers of the file is
+// dropped, so that whoever reads the log again reads what the disk holds.
+func (l *Log) fail(cause error) error {
+	if l.failed == nil {
+		_ = durable.Forget(l.file) // best effort: the next reader checks each line anyway
+		l.failed = fmt.Errorf("log %q: %w: %w", l.path, ErrFailed, cause)
+		_ = l.file.Close() // nothing is acknowledged from here on
+	}
+	return l.failed
+}
+
+// Tx is one turn of a writer. It is valid inside the fill of Update.
+type Tx struct {
+	log  *Log
+	seq  int64
+	time int64
+	buf  []byte
+}
+
+// Last is the seq of the last line, added ones included.
+func (tx *Tx) Last() int64 { return tx.seq }
+
+// Add stamps the envelope with the next seq and the time, which never goes back,
+// and queues it for the write. It refuses, and queues nothing, where the line would
+// not be a valid one: readers would pass it over, and the next would be damage.
+func (tx *Tx) Add(e *envelope.Envelope) error {
+	now := max(tx.time, tx.log.opts.Now().UnixMilli())
+	buf, err := appendLine(tx.buf, e, tx.seq+1, now)
+	if err != nil {
+		return err
+	}
+	tx.buf = buf
+	tx.seq, tx.time = e.Seq, e.Timestamp
+	tx.log.ids.add(e.ID, e.Seq)
+	return nil
+}
+
+// appendLine stamps the envelope and appends its line to dst.
+func appendLine(dst []byte, e *envelope.Envelope, seq, now int64) ([]byte, error) {
+	e.Seq, e.Timestamp = seq, now
+	buf := e.Append(dst)
+	line := buf[len(dst):]
+	if got, ok := lineSeq(line); !ok || got != seq || bytes.IndexByte(line, '\n') >= 0 {
+		e.Seq, e.Timestamp = 0, 0
+		return dst, fmt.Errorf("add to log: %w: id %q does not make a line of at most %d bytes of JSON", envelope.ErrInvalid, e.ID, envelope.MaxLine)
+	}
+	return append(buf, '\n'), nil
+}
+
+// Find looks for a line with the id behind the line after, and behind the lines
+// that are older than since, in Unix milliseconds. It returns its seq, or 0. A line
+// further back may be found too: with the same id it is the same message.
+func (tx *Tx) Find(id string, after, since int64) (int64, error) {
+	return tx.log.find(id, after, since)
+}
+
+// At returns a line that was in the log before this turn.
+func (tx *Tx) At(seq int64) (Line, error) {
+	return NewReader(tx.log.file, tx.log.tail.Offset).At(seq)
+}

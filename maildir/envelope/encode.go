@@ -1,0 +1,156 @@
+package envelope
+
+import (
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Append adds the envelope to dst as JSON on one line, without a newline: seq
+// first when there is one, then id and type, unknown fields last.
+func (e *Envelope) Append(dst []byte) []byte {
+	w := writer{buf: append(dst, '{'), first: true}
+	if e.Seq != 0 {
+		w.int("seq", e.Seq)
+	}
+	w.text("id", e.ID)
+	w.text("type", string(e.Type))
+	w.text("event", e.Event)
+	w.text("from", e.From.String())
+	w.text("conversation", e.Conversation)
+	w.nonZero("timestamp", e.Timestamp)
+	w.optional("after", e.After)
+	w.list("to", e.To)
+	if e.ReplyTo.ID != "" {
+		w.text("replyTo", e.ReplyTo.ID)
+	} else {
+		w.nonZero("replyTo", e.ReplyTo.Seq)
+	}
+	w.text("topic", e.Topic)
+	w.text("mode", e.Mode)
+	w.flag("open", e.Open)
+	w.nonZero("turnLimit", e.TurnLimit)
+	w.text("origin", e.Origin)
+	w.addresses("participants", e.Participants)
+	w.text("about", e.About)
+	w.text("why", e.Why)
+	w.text("reason", e.Reason)
+	w.flag("auto", e.Auto)
+	w.nonZero("hops", e.Hops)
+	w.optional("raw", e.Raw)
+	if e.Content != "" || e.Type == Message {
+		w.name("content")
+		w.quote(e.Content)
+	}
+	if len(e.Data) > 0 {
+		w.name("data")
+		w.buf = append(w.buf, e.Data...)
+	}
+	w.attachments(e.Attachments)
+	for _, f := range e.Unknown {
+		w.name(f.Name)
+		w.buf = append(w.buf, f.Value...)
+	}
+	return append(w.buf, '}')
+}
+
+// MarshalJSON is Append, so that an envelope nested in a reply of the API has the
+// form that it has in the log.
+func (e *Envelope) MarshalJSON() ([]byte, error) { return e.Append(nil), nil }
+
+// UnmarshalJSON is Decode.
+func (e *Envelope) UnmarshalJSON(data []byte) error {
+	d, err := Decode(data)
+	if err != nil {
+		return err
+	}
+	*e = *d
+	return nil
+}
+
+// writer appends the members of one JSON object.
+type writer struct {
+	buf   []byte
+	first bool
+}
+
+func (w *writer) name(name string) {
+	if !w.first {
+		w.buf = append(w.buf, ',')
+	}
+	w.first = false
+	w.quote(name)
+	w.buf = append(w.buf, ':')
+}
+
+func (w *writer) quote(s string) {
+	w.buf, _ = jsontext.AppendQuote(w.buf, s) // the error tells of invalid UTF-8, which Check refuses
+}
+
+func (w *writer) text(name, value string) {
+	if value != "" {
+		w.name(name)
+		w.quote(value)
+	}
+}
+
+func (w *writer) int(name string, n int64) {
+	w.name(name)
+	w.buf = strconv.AppendInt(w.buf, n, 10)
+}
+
+func (w *writer) nonZero(name string, n int64) {
+	if n != 0 {
+		w.int(name, n)
+	}
+}
+
+func (w *writer) optional(name string, n *int64) {
+	if n != nil {
+		w.int(name, *n)
+	}
+}
+
+func (w *writer) flag(name string, set bool) {
+	if set {
+		w.name(name)
+		w.buf = append(w.buf, "true"...)
+	}
+}
+
+func (w *writer) list(name string, values []string) {
+	if len(values) == 0 {
+		return
+	}
+	w.name(name)
+	for i, v := range values {
+		w.buf = append(w.buf, "[,"[min(i, 1)])
+		w.quote(v)
+	}
+	w.buf = append(w.buf, ']')
+}
+
+func (w *writer) addresses(name string, values []Address) {
+	texts := make([]string, len(values))
+	for i, a := range values {
+		texts[i] = a.String()
+	}
+	w.list(name, texts)
+}
+
+func (w *writer) attachments(list []Attachment) {
+	if len(list) == 0 {
+		return
+	}
+	w.name("attachments")
+	for i, a := range list {
+		w.buf = append(w.buf, "[,"[min(i, 1)])
+		inner := writer{buf: append(w.buf, '{'), first: true}
+		inner.text("name", a.Name)
+		inner.text("mediaType", a.MediaType)
+		inner.int("size", a.Size)
+		inner.text("sha256", a.SHA256)
+		w.buf = append(inner.buf, '}')
+	}
+	w.buf = append(w.buf, ']')
+}

@@ -1,0 +1,235 @@
+package mailbox
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/claude-duo/duo/maildir/envelope"
+)
+
+// ParseDrop reads what an agent has put into its outbox: JSON in a .json file, or
+// header lines and a body in a .md or .txt file. The result is a draft: it is not
+// stamped, and From is not to be believed. A type that is absent is "message".
+func ParseDrop(name string, data []byte) (*envelope.Envelope, error) {
+	var e *envelope.Envelope
+	var err error
+	switch path.Ext(name) {
+	case ".json":
+		e, err = parseJSONDrop(data)
+	case ".md", ".txt":
+		e, err = parseTextDrop(data)
+	default:
+		return nil, fmt.Errorf("the name ends in %q: want .json, .md or .txt", path.Ext(name))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if e.Type == "" {
+		e.Type = envelope.Message
+	}
+	e.Seq, e.Timestamp, e.Raw = 0, 0, nil
+	return e, nil
+}
+
+func parseJSONDrop(data []byte) (*envelope.Envelope, error) {
+	e, err := envelope.Decode(bytes.TrimPrefix(data, []byte("\ufeff")))
+	if err != nil {
+		return nil, err
+	}
+	e.Unknown = slices.DeleteFunc(e.Unknown, func(f envelope.Field) bool {
+		return f.Name == "error" || f.Name == "near"
+	})
+	if e.Content == "" && (e.Type == "" || e.Type == envelope.Message) {
+		for _, f := range e.Unknown {
+			if slices.Contains([]string{"body", "text", "message", "msg"}, strings.ToLower(f.Name)) {
+				return nil, fmt.Errorf("%w: the text belongs into the field \"content\", not %q", envelope.ErrInvalid, f.Name)
+			}
+		}
+	}
+	return e, nil
+}
+
+// headers are the header lines of a text drop, in lower case.
+var headers = map[string]func(e *envelope.Envelope, value string) error{
+	"to":           func(e *envelope.Envelope, v string) error { e.To = append(e.To, names(v)...); return nil },
+	"type":         func(e *envelope.Envelope, v string) error { e.Type = envelope.Type(v); return nil },
+	"topic":        func(e *envelope.Envelope, v string) error { e.Topic = v; return nil },
+	"subject":      func(e *envelope.Envelope, v string) error { e.Topic = v; return nil },
+	"conversation": func(e *envelope.Envelope, v string) error { e.Conversation = v; return nil },
+	"mode":         func(e *envelope.Envelope, v string) error { e.Mode = v; return nil },
+	"reason":       func(e *envelope.Envelope, v string) error { e.Reason = v; return nil },
+	"from":         func(*envelope.Envelope, string) error { return nil },
+	"seq":          func(*envelope.Envelope, string) error { return nil },
+	"error":        func(*envelope.Envelope, string) error { return nil },
+	"near":         func(*envelope.Envelope, string) error { return nil },
+	"id": func(e *envelope.Envelope, v string) (err error) {
+		e.ID, err = envelope.ParseID(v)
+		return err
+	},
+	"open": func(e *envelope.Envelope, v string) (err error) {
+		e.Open, err = strconv.ParseBool(v)
+		return err
+	},
+	"auto": func(e *envelope.Envelope, v string) (err error) {
+		e.Auto, err = strconv.ParseBool(v)
+		return err
+	},
+	"turn-limit": func(e *envelope.Envelope, v string) (err error) {
+		e.TurnLimit, err = strconv.ParseInt(v, 10, 32)
+		return err
+	},
+	"after": func(e *envelope.Envelope, v string) error {
+		n, err := strconv.ParseInt(v, 10, 64)
+		e.After = &n
+		return err
+	},
+	"reply-to": func(e *envelope.Envelope, v string) error {
+		if n, err := strconv.ParseInt(v, 10, 64); err == nil {
+			e.ReplyTo.Seq = n
+		} else {
+			e.ReplyTo.ID = v
+		}
+		return nil
+	},
+}
+
+// HeaderNames lists the header lines that text drops know, for error messages.
+func HeaderNames() []string {
+	list := make([]string, 0, len(headers))
+	for name := range headers {
+		list = append(list, name)
+	}
+	slices.Sort(list)
+	return list
+}
+
+func parseTextDrop(data []byte) (*envelope.Envelope, error) {
+	if !utf8.Valid(data) {
+		return nil, fmt.Errorf("%w: not valid UTF-8", envelope.ErrInvalid)
+	}
+	rest := strings.TrimPrefix(string(data), "\ufeff")
+	e := new(envelope.Envelope)
+	for number := 1; ; number++ {
+		line, after, ended := strings.Cut(rest, "\n")
+		line = strings.TrimSuffix(line, "\r")
+		if line == "" {
+			if !ended && number == 1 {
+				return nil, fmt.Errorf("%w: the file is empty", envelope.ErrInvalid)
+			}
+			e.Content = after
+			break
+		}
+		if err := setHeader(e, line); err != nil {
+			return nil, fmt.Errorf("line %d: %w", number, err)
+		}
+		if rest = after; !ended {
+			break
+		}
+	}
+	return e, nil
+}
+
+func setHeader(e *envelope.Envelope, line string) error {
+	name, value, found := strings.Cut(line, ":")
+	if !found {
+		return fmt.Errorf("%w: want a header line like \"To: Nova\", or an empty line before the body; got %q", envelope.ErrInvalid, clip(line))
+	}
+	set, known := headers[strings.ToLower(strings.TrimSpace(name))]
+	if !known {
+		return fmt.Errorf("%w: unknown header %q; known are %s", envelope.ErrInvalid, clip(name), strings.Join(HeaderNames(), ", "))
+	}
+	if err := set(e, strings.TrimSpace(value)); err != nil {
+		return fmt.Errorf("%w: header %q: %w", envelope.ErrInvalid, name, err)
+	}
+	return nil
+}
+
+// names splits "Nova, Sage".
+func names(list string) []string {
+	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' })
+}
+
+func clip(s string) string {
+	if len(s) > 60 {
+		return strings.ToValidUTF8(s[:60], "") + "…"
+	}
+	return s
+}
+
+// Stamp is what a drop gets written into it when it leaves the outbox.
+type Stamp struct {
+	Conversation string   `json:"conversation,omitempty"`
+	Seq          int64    `json:"seq,omitempty"`
+	ID           string   `json:"id,omitempty"`
+	Error        string   `json:"error,omitempty"`
+	Near         []string `json:"near,omitempty"` // valid names like the one that is not
+}
+
+// apply writes the stamp into a drop. It reports false where the drop is neither
+// JSON nor text that can hold one.
+func (s Stamp) apply(name string, data []byte) ([]byte, bool) {
+	switch path.Ext(name) {
+	case ".json":
+		return s.applyJSON(data)
+	case ".md", ".txt":
+		if !utf8.Valid(data) {
+			return nil, false
+		}
+		return append(s.headerLines(), data...), true
+	}
+	return nil, false
+}
+
+func (s Stamp) headerLines() []byte {
+	var b bytes.Buffer
+	line := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(&b, "%s: %s\n", name, strings.ReplaceAll(value, "\n", " "))
+		}
+	}
+	line("Conversation", s.Conversation)
+	if s.Seq > 0 {
+		line("Seq", strconv.FormatInt(s.Seq, 10))
+	}
+	line("Id", s.ID)
+	line("Error", s.Error)
+	line("Near", strings.Join(s.Near, ", "))
+	return b.Bytes()
+}
+
+func (s Stamp) applyJSON(data []byte) ([]byte, bool) {
+	stamp, err := json.Marshal(s)
+	if err != nil {
+		return nil, false
+	}
+	stamped := make(map[string]bool)
+	_ = envelope.Members(stamp, func(name string, _ json.RawMessage) error {
+		stamped[name] = true
+		return nil
+	})
+	var b bytes.Buffer
+	b.WriteByte('{')
+	err = envelope.Members(bytes.TrimPrefix(data, []byte("\ufeff")), func(name string, value json.RawMessage) error {
+		if stamped[name] || name == "error" || name == "near" {
+			return nil
+		}
+		key, err := json.Marshal(name)
+		b.Write(key)
+		b.WriteByte(':')
+		b.Write(value)
+		b.WriteByte(',')
+		return err
+	})
+	if err != nil {
+		return nil, false
+	}
+	b.Write(stamp[1:])
+	b.WriteByte('\n')
+	return b.Bytes(), true
+}
