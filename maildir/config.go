@@ -21,18 +21,27 @@ const (
 // Config is config.toml. Every key has a working default, and an unknown key is an
 // error.
 type Config struct {
-	Host struct {
-		Name string `toml:"name" comment:"the host part of addresses; taken when the home is made, default: the machine's name"`
-	} `toml:"host"`
-	Limits struct {
-		Content      int `toml:"content" comment:"bytes of a message's text, 1 to 1048576"`
-		Participants int `toml:"participants" comment:"agents in one conversation, 2 to 1024"`
-	} `toml:"limits"`
-	Watch struct {
-		Rescan Duration `toml:"rescan" comment:"how often folders are read even when nothing seems to have changed"`
-		Poll   bool     `toml:"poll" comment:"never use file events, look every poll-interval instead"`
-		Every  Duration `toml:"poll-interval" comment:"how often to look where file events do not work"`
-	} `toml:"watch"`
+	Host   HostConfig   `toml:"host"`
+	Limits LimitsConfig `toml:"limits"`
+	Watch  WatchConfig  `toml:"watch"`
+}
+
+// HostConfig is the table host. The tables are named types because errors quote them.
+type HostConfig struct {
+	Name string `toml:"name" comment:"the host part of addresses; taken when the home is made, default: the machine's name"`
+}
+
+// LimitsConfig is the table limits.
+type LimitsConfig struct {
+	Content      int `toml:"content" comment:"bytes of a message's text, 1 to 1048576"`
+	Participants int `toml:"participants" comment:"agents in one conversation, 2 to 1024"`
+}
+
+// WatchConfig is the table watch.
+type WatchConfig struct {
+	Rescan Duration `toml:"rescan" comment:"how often folders are read even when nothing seems to have changed"`
+	Poll   bool     `toml:"poll" comment:"never use file events, look every poll-interval instead"`
+	Every  Duration `toml:"poll-interval" comment:"how often to look where file events do not work"`
 }
 
 // Duration is a time span written as text: "30s", "1m30s".
@@ -42,9 +51,13 @@ type Duration struct{ time.Duration }
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
 // UnmarshalText reads a duration like "30s".
-func (d *Duration) UnmarshalText(text []byte) (err error) {
-	d.Duration, err = time.ParseDuration(string(text))
-	return err
+func (d *Duration) UnmarshalText(text []byte) error {
+	value, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("duration %q: want numbers with units, like \"30s\" or \"1m30s\"", text)
+	}
+	d.Duration = value
+	return nil
 }
 
 // DefaultConfig is what holds where config.toml says nothing.
@@ -80,7 +93,8 @@ func ReadConfig(path string) (Config, error) {
 	return c, nil
 }
 
-// ParseConfig reads a configuration from TOML. Its errors tell the line.
+// ParseConfig reads a configuration from TOML. Its errors tell the line, or where a
+// value is out of range the key.
 func ParseConfig(data []byte) (Config, error) {
 	c := DefaultConfig()
 	decoder := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields()

@@ -66,7 +66,7 @@ func (h *Home) SocketPath() string {
 		return target // a daemon with another environment is listening there
 	}
 	base := os.Getenv("XDG_RUNTIME_DIR")
-	if base == "" || len(base) > maxSocketPath-40 {
+	if !filepath.IsAbs(base) || len(base) > maxSocketPath-40 {
 		base = filepath.Join("/tmp", fmt.Sprintf("duo-%d", os.Getuid()))
 	}
 	sum := sha256.Sum256([]byte(h.Dir))
@@ -106,20 +106,21 @@ func (h *Home) Agents() ([]string, error) {
 	return names, nil
 }
 
-// Conversations lists the ids of the conversations, sorted.
+// Conversations lists the ids of the conversations, sorted. What is no plain file is
+// left out.
 func (h *Home) Conversations() ([]string, error) {
 	dir, err := os.Open(h.ConversationsDir())
 	if err != nil {
 		return nil, fmt.Errorf("list conversations: %w", err)
 	}
 	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
+	entries, err := dir.ReadDir(-1)
 	if err != nil {
 		return nil, fmt.Errorf("list conversations: %w", err)
 	}
 	var ids []string
-	for _, name := range names {
-		if id, ok := LogID(name); ok {
+	for _, e := range entries {
+		if id, ok := LogID(e.Name()); ok && e.Type().IsRegular() {
 			ids = append(ids, id)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/claude-duo/duo/maildir/envelope"
 )
 
 const minRefDigits = 4
@@ -24,6 +26,7 @@ func NewRefs(ids []string) *Refs {
 		r.sorted[i] = reversed(id)
 	}
 	slices.Sort(r.sorted)
+	r.sorted = slices.Compact(r.sorted)
 	return r
 }
 
@@ -76,16 +79,13 @@ func (r *Refs) Short(id string) string {
 
 // Resolve returns the ids that a reference or a full id can mean.
 func (r *Refs) Resolve(text string) []string {
-	digits := strings.ToLower(text)
-	if len(digits) == 36 {
-		digits = strings.ReplaceAll(digits, "-", "")
-	} else {
-		var ok bool
-		if digits, ok = strings.CutPrefix(digits, "c"); !ok || len(digits) < minRefDigits {
-			return nil
-		}
-	}
+	digits, ok := strings.CutPrefix(strings.ToLower(text), "c")
 	prefix := flip(digits)
+	if id, err := envelope.ParseID(text); err == nil {
+		prefix = reversed(id)
+	} else if !ok || len(digits) < minRefDigits {
+		return nil
+	}
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	var ids []string

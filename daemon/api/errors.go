@@ -49,6 +49,7 @@ const (
 	Busy                 Code = "busy"
 	DaemonUnreachable    Code = "daemon_unreachable"
 	Stopping             Code = "stopping"
+	AlreadyRunning       Code = "already_running"
 	Pending              Code = "pending"  // a wait ended with nothing; not an error
 	NotSent              Code = "not_sent" // a drop was refused: outbox/failed has it
 )
@@ -85,6 +86,7 @@ var meanings = map[Code]meaning{
 	Busy:                 {ExitUnavailable, http.StatusServiceUnavailable, true},
 	DaemonUnreachable:    {ExitUnavailable, http.StatusServiceUnavailable, true},
 	Stopping:             {ExitUnavailable, http.StatusServiceUnavailable, true},
+	AlreadyRunning:       {ExitConflict, http.StatusConflict, false},
 	Pending:              {ExitPending, http.StatusRequestTimeout, true},
 	NotSent:              {ExitError, http.StatusConflict, false},
 }

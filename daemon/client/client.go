@@ -6,7 +6,6 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,6 +15,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
@@ -41,20 +41,13 @@ const (
 type Client struct {
 	socket string
 	agent  string
-	http   *http.Client
+
+	mu   sync.Mutex
+	idle []*wire // connections that wait for the next request
 }
 
 // New makes a client for the daemon at a socket. An empty agent is the operator.
-func New(socket, agent string) *Client {
-	c := &Client{socket: socket, agent: agent}
-	c.http = &http.Client{Transport: &http.Transport{DialContext: c.dial, DisableCompression: true}}
-	return c
-}
-
-func (c *Client) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	var d net.Dialer
-	return d.DialContext(ctx, "unix", c.socket)
-}
+func New(socket, agent string) *Client { return &Client{socket: socket, agent: agent} }
 
 // request is one call of a route.
 type request struct {
@@ -90,14 +83,11 @@ func call[T any](ctx context.Context, c *Client, r request) (T, error) {
 
 // open sends a request and returns the body of a good answer.
 func (c *Client) open(ctx context.Context, r request) (io.ReadCloser, error) {
-	req, err := r.http(ctx)
+	head, err := c.encode(r)
 	if err != nil {
 		return nil, api.Errorf(api.Internal, "make request %s: %w", r.route, err)
 	}
-	if c.agent != "" {
-		req.Header.Set(api.AgentHeader, c.agent)
-	}
-	resp, err := c.http.Do(req)
+	resp, err := c.exchange(ctx, head)
 	if err != nil {
 		return nil, c.failure(ctx, err)
 	}
@@ -108,14 +98,17 @@ func (c *Client) open(ctx context.Context, r request) (io.ReadCloser, error) {
 	return resp.Body, nil
 }
 
-func (r request) http(ctx context.Context) (*http.Request, error) {
-	var body io.Reader
+// encode writes a request as HTTP carries it.
+func (c *Client) encode(r request) ([]byte, error) {
+	var body []byte
 	if r.body != nil {
-		data, err := json.Marshal(r.body)
-		if err != nil {
+		var err error
+		if body, err = json.Marshal(r.body); err != nil {
 			return nil, err
 		}
-		body = bytes.NewReader(data)
+	}
+	if strings.ContainsAny(c.agent, "\r\n") {
+		return nil, fmt.Errorf("%q is no name of an agent", c.agent)
 	}
 	method, path, _ := strings.Cut(r.route, " ")
 	if before, rest, found := strings.Cut(path, "{"); found {
@@ -125,11 +118,14 @@ func (r request) http(ctx context.Context) (*http.Request, error) {
 	if query := r.query.Encode(); query != "" {
 		path += "?" + query
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://duo"+path, body)
-	if err == nil && body != nil {
-		req.Header.Set("Content-Type", "application/json")
+	out := fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: duo\r\nContent-Length: %d\r\n", method, path, len(body))
+	if c.agent != "" {
+		out = fmt.Appendf(out, "%s: %s\r\n", api.AgentHeader, c.agent)
 	}
-	return req, err
+	if r.body != nil {
+		out = append(out, "Content-Type: application/json\r\n"...)
+	}
+	return append(append(out, "\r\n"...), body...), nil
 }
 
 // failure tells a daemon that is not there from a connection that broke.

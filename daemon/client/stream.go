@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 
@@ -31,7 +32,8 @@ type Stream struct {
 
 // Stream opens a live connection and subscribes. It ends when ctx does.
 func (c *Client) Stream(ctx context.Context, subscribe api.StreamRequest) (*Stream, error) {
-	dialer := websocket.Dialer{NetDialContext: c.dial, HandshakeTimeout: handshakeTime}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) }
+	dialer := websocket.Dialer{NetDialContext: dial, HandshakeTimeout: handshakeTime}
 	conn, resp, err := dialer.DialContext(ctx, "ws://duo"+streamPath, http.Header{api.AgentHeader: {c.agent}})
 	if errors.Is(err, websocket.ErrBadHandshake) && resp != nil {
 		defer resp.Body.Close()

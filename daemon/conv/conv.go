@@ -41,15 +41,35 @@ type State struct {
 // Member is somebody who is or was in a conversation.
 type Member struct {
 	Address envelope.Address `json:"address"`
-	Joined  int64            `json:"joined"`         // seq of the line that brought it in
-	Left    int64            `json:"left,omitempty"` // seq of its leave, 0 while it is in
+	Joined  int64            `json:"joined"`            // seq of the line that brought it in
+	Left    int64            `json:"left,omitempty"`    // seq of its leave, 0 while it is in
+	Earlier []Stay           `json:"earlier,omitempty"` // of one that has left and come back
+}
+
+// Stay is a time in a conversation, from one line to another.
+type Stay struct {
+	Joined int64 `json:"joined"`
+	Left   int64 `json:"left"`
 }
 
 // Present reports whether the member is in the conversation.
 func (m Member) Present() bool { return m.Left == 0 }
 
 // At reports whether the member was in the conversation at the line seq.
-func (m Member) At(seq int64) bool { return m.Joined <= seq && (m.Left == 0 || seq <= m.Left) }
+func (m Member) At(seq int64) bool {
+	if m.Joined <= seq {
+		return m.Left == 0 || seq <= m.Left
+	}
+	return slices.ContainsFunc(m.Earlier, func(s Stay) bool { return s.Joined <= seq && seq <= s.Left })
+}
+
+// First is the seq of the line that brought the member in for the first time.
+func (m Member) First() int64 {
+	if len(m.Earlier) > 0 {
+		return m.Earlier[0].Joined
+	}
+	return m.Joined
+}
 
 // Member returns the member with an address.
 func (s State) Member(a envelope.Address) (Member, bool) {
@@ -133,7 +153,9 @@ func (s State) enter(a envelope.Address, seq int64) State {
 	if i := s.index(a); i < 0 {
 		s.Members = append(s.Members, Member{Address: a, Joined: seq})
 	} else if !s.Members[i].Present() {
-		s.Members[i].Joined, s.Members[i].Left = seq, 0
+		m := &s.Members[i]
+		m.Earlier = append(slices.Clip(m.Earlier), Stay{m.Joined, m.Left})
+		m.Joined, m.Left = seq, 0
 	}
 	return s
 }

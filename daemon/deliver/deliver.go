@@ -10,7 +10,6 @@
 package deliver
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -51,8 +50,7 @@ type Deliverer struct {
 
 	mu       sync.Mutex
 	readers  map[string]*reader // by folder name
-	places   map[string]convlog.Pos
-	progress chan struct{} // closed and replaced when a message got further
+	progress chan struct{}      // closed and replaced when a message got further
 }
 
 // New returns a deliverer; Run starts it. The queue gets the names of conversations
@@ -60,8 +58,7 @@ type Deliverer struct {
 func New(home *maildir.Home, l *ledger.Ledger, b *bus.Bus, queue *work.Queue, logger *slog.Logger) *Deliverer {
 	return &Deliverer{
 		home: home, ledger: l, bus: b, logger: logger, queue: queue,
-		readers: make(map[string]*reader), places: make(map[string]convlog.Pos),
-		progress: make(chan struct{}),
+		readers: make(map[string]*reader), progress: make(chan struct{}),
 	}
 }
 
@@ -161,25 +158,21 @@ type recipient struct {
 // look delivers the lines of a conversation that have not been dealt with.
 func (d *Deliverer) look(ctx context.Context, conversation string) {
 	var failed, more bool
-	err := d.ledger.Read(ctx, conversation, func(r *convlog.Reader, state conv.State) error {
-		recipients, from := d.recipients(conversation, state)
-		if len(recipients) == 0 || from >= state.LastSeq {
+	err := d.ledger.Read(ctx, conversation, func(v ledger.View) error {
+		recipients, from := d.recipients(conversation, v.State)
+		if len(recipients) == 0 || from >= v.State.LastSeq {
 			return nil
 		}
-		scan, err := d.scan(r, conversation, from)
-		if err != nil {
-			return err
-		}
 		lines := 0
-		for ; lines < sliceLines && ctx.Err() == nil && scan.Next(); lines++ {
-			if !scan.Line().Noise() {
-				d.deliverLine(conversation, scan.Line(), recipients)
+		for line, err := range v.Since(from) {
+			if more = lines == sliceLines; err != nil || more || ctx.Err() != nil {
+				return err
 			}
+			d.deliverLine(conversation, line, recipients)
+			lines++
 		}
 		failed = slices.ContainsFunc(recipients, func(r *recipient) bool { return r.failed })
-		more = lines == sliceLines
-		d.setPlace(conversation, scan.Pos())
-		return scan.Err()
+		return nil
 	})
 	var damage *convlog.DamageError
 	switch {
@@ -206,46 +199,21 @@ func (d *Deliverer) recipients(conversation string, state conv.State) (list []*r
 	return list, from
 }
 
-// scan reads the lines behind seq. It remembers where it was, so that it does not
-// look for the place each time.
-func (d *Deliverer) scan(r *convlog.Reader, conversation string, seq int64) (*convlog.Scanner, error) {
-	d.mu.Lock()
-	pos, ok := d.places[conversation]
-	d.mu.Unlock()
-	if ok && pos.Seq == seq && pos.Offset <= r.Size() {
-		return r.Scan(pos), nil
-	}
-	return r.Since(seq)
-}
-
-const maxPlaces = 4096
-
-func (d *Deliverer) setPlace(conversation string, pos convlog.Pos) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.places) >= maxPlaces {
-		clear(d.places)
-	}
-	d.places[conversation] = pos
-}
-
-func (d *Deliverer) deliverLine(conversation string, line convlog.Line, recipients []*recipient) {
-	e, err := envelope.Decode(line.Bytes)
-	if err != nil { // a line that says nothing to us counts all the same
-		e = &envelope.Envelope{Seq: line.Seq}
-	}
+func (d *Deliverer) deliverLine(conversation string, line ledger.Stored, recipients []*recipient) {
+	seq := line.Envelope.Seq
 	for _, r := range recipients {
-		if r.failed || line.Seq <= r.passed || !r.At(line.Seq) {
+		if r.failed || seq <= r.passed || !r.At(seq) {
 			continue
 		}
-		if err := d.deliverTo(r, conversation, e, line.Bytes); err != nil {
-			d.logger.Error("inbox takes no files", "agent", r.name, "conv", conversation, "seq", line.Seq, "err", err)
+		if err := deliverTo(r, conversation, line); err != nil {
+			d.logger.Error("inbox takes no files", "agent", r.name, "conv", conversation, "seq", seq, "err", err)
 			r.failed = true
 		}
 	}
 }
 
-func (d *Deliverer) deliverTo(r *recipient, conversation string, e *envelope.Envelope, line []byte) error {
+func deliverTo(r *recipient, conversation string, line ledger.Stored) error {
+	e := line.Envelope
 	if enters(e, r.Address) {
 		if err := r.box.Link(conversation); err != nil {
 			return err
@@ -258,12 +226,12 @@ func (d *Deliverer) deliverTo(r *recipient, conversation string, e *envelope.Env
 	if r.offer(conversation, e.Seq, e.Timestamp, time.Now()) {
 		return nil
 	}
-	return deposit(r.reader, mailbox.ItemOf(conversation, e.Seq, e.Timestamp), line)
+	return deposit(r.reader, mailbox.ItemOf(conversation, e.Seq, e.Timestamp), line.Bytes)
 }
 
 // deposit writes a line to the inbox.
 func deposit(r *reader, item mailbox.Item, line []byte) error {
-	seen, err := r.box.Deliver(item, bytes.Clone(line))
+	seen, err := r.box.Deliver(item, line)
 	if err != nil {
 		return err
 	}
@@ -327,8 +295,8 @@ func (d *Deliverer) expire(ctx context.Context) {
 // toInbox writes files for messages that streams had and that are expired.
 func (d *Deliverer) toInbox(ctx context.Context, r *reader, expired func(u unseen, covered bool) bool) {
 	for _, item := range r.held(expired) {
-		err := d.ledger.Read(ctx, item.Conversation, func(log *convlog.Reader, _ conv.State) error {
-			line, err := log.At(item.Seq)
+		err := d.ledger.Read(ctx, item.Conversation, func(v ledger.View) error {
+			line, err := v.At(item.Seq)
 			if err != nil {
 				return err
 			}

@@ -1,14 +1,13 @@
 package deliver
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"slices"
 
 	"github.com/claude-duo/duo/daemon/bus"
 	"github.com/claude-duo/duo/daemon/conv"
-	"github.com/claude-duo/duo/maildir/convlog"
+	"github.com/claude-duo/duo/daemon/ledger"
 	"github.com/claude-duo/duo/maildir/envelope"
 )
 
@@ -27,9 +26,9 @@ type Stream struct {
 	agent  envelope.Address
 	filter Filter
 	sub    *bus.Sub
-	places map[string]convlog.Pos // where the stream is in each conversation
-	begin  map[string]begin       // where it begins, for those that had lines when it began
-	queue  []string               // conversations to read
+	places map[string]int64 // the line up to which the stream has read each conversation
+	begin  map[string]begin // where it begins, for those that had lines when it began
+	queue  []string         // conversations to read
 	ready  []Line
 }
 
@@ -39,9 +38,8 @@ type begin struct{ seen, passed int64 }
 
 // Line is what a stream carries.
 type Line struct {
+	ledger.Stored
 	Conversation string
-	Bytes        []byte
-	Envelope     *envelope.Envelope
 	State        conv.State
 }
 
@@ -53,7 +51,7 @@ func (d *Deliverer) Attach(agent string, filter Filter) (*Stream, error) {
 		return nil, fmt.Errorf("mailbox of %q: %w", agent, err)
 	}
 	address := d.home.Address(r.name)
-	s := &Stream{d: d, reader: r, agent: address, filter: filter, places: make(map[string]convlog.Pos), begin: make(map[string]begin)}
+	s := &Stream{d: d, reader: r, agent: address, filter: filter, places: make(map[string]int64), begin: make(map[string]begin)}
 	s.sub = d.bus.Subscribe(address)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -134,24 +132,26 @@ const streamBatch = 64
 
 // readMore reads the next lines of a conversation.
 func (s *Stream) readMore(ctx context.Context, id string) error {
-	return s.d.ledger.Read(ctx, id, func(r *convlog.Reader, state conv.State) error {
-		pos, known := s.places[id]
+	return s.d.ledger.Read(ctx, id, func(v ledger.View) error {
+		place, known := s.places[id]
 		if !known {
-			start, err := r.Since(s.start(id, state))
+			place = s.start(id, v.State)
+		}
+		for line, err := range v.Since(place) {
 			if err != nil {
 				return err
 			}
-			pos = start.Pos()
+			if len(s.ready) == streamBatch {
+				s.queue = append([]string{id}, s.queue...)
+				break
+			}
+			place = line.Envelope.Seq
+			if s.takes(id, line.Envelope, v.State) {
+				s.ready = append(s.ready, Line{Stored: line, Conversation: id, State: v.State})
+			}
 		}
-		scan := r.Scan(pos)
-		for len(s.ready) < streamBatch && scan.Next() {
-			s.take(id, scan.Line(), state)
-		}
-		s.places[id] = scan.Pos()
-		if len(s.ready) == streamBatch {
-			s.queue = append([]string{id}, s.queue...)
-		}
-		return scan.Err()
+		s.places[id] = place
+		return nil
 	})
 }
 
@@ -170,25 +170,18 @@ func (s *Stream) start(id string, state conv.State) int64 {
 	return 0
 }
 
-// take keeps a line that the client is to get.
-func (s *Stream) take(id string, line convlog.Line, state conv.State) {
-	if line.Noise() {
-		return
-	}
-	e, err := envelope.Decode(line.Bytes)
-	if err != nil {
-		return
+// takes reports whether the client is to get a line.
+func (s *Stream) takes(id string, e *envelope.Envelope, state conv.State) bool {
+	if e.Type == "" { // no envelope
+		return false
 	}
 	if e.From.Same(s.agent) && !s.filter.Own && e.Event != envelope.EventUndeliverable {
-		return
+		return false
 	}
 	if m, ok := state.Member(s.agent); ok && !m.At(e.Seq) {
-		return
+		return false
 	}
-	if s.skipSeen(id, e.Seq) {
-		return
-	}
-	s.ready = append(s.ready, Line{Conversation: id, Bytes: bytes.Clone(line.Bytes), Envelope: e, State: state})
+	return !s.skipSeen(id, e.Seq)
 }
 
 // skipSeen reports whether a line had been dealt with when the stream began, and the

@@ -263,47 +263,41 @@ func (d *Desk) failedDrops(agent string) []api.FailedDrop {
 
 // Message reads one line as it is shown to somebody.
 func (d *Desk) Message(ctx context.Context, conversation string, seq int64) (m api.Message, err error) {
-	err = d.ledger.Read(ctx, conversation, func(r *convlog.Reader, state conv.State) error {
-		line, err := r.At(seq)
+	err = d.ledger.Read(ctx, conversation, func(v ledger.View) error {
+		line, err := v.At(seq)
 		if errors.Is(err, convlog.ErrNoLine) {
 			ref := d.ledger.Refs().Short(conversation)
-			return api.Errorf(api.MessageNotFound, "conversation %s has no line %d; its last is %d", ref, seq, state.LastSeq).WithNext("duo log %s", ref)
+			return api.Errorf(api.MessageNotFound, "conversation %s has no line %d; its last is %d", ref, seq, v.State.LastSeq).WithNext("duo log %s", ref)
 		}
-		if err != nil {
-			return err
+		if err == nil {
+			m = d.Show(v, line.Envelope)
 		}
-		e, err := envelope.Decode(line.Bytes)
-		if err != nil {
-			return fmt.Errorf("line %d of %q: %w", seq, conversation, err)
-		}
-		m = d.Show(r, state, e)
-		return nil
+		return err
 	})
 	return m, err
 }
 
 // Show makes of a line what a reader is shown, with the messages that crossed it.
-func (d *Desk) Show(r *convlog.Reader, state conv.State, e *envelope.Envelope) api.Message {
-	ref := fmt.Sprintf("%s.%d", d.ledger.Refs().Short(e.Conversation), e.Seq)
-	return api.Message{Envelope: e, Ref: ref, Topic: state.Topic, Crossed: crossed(r, e)}
+func (d *Desk) Show(v ledger.View, e *envelope.Envelope) api.Message {
+	ref := fmt.Sprintf("%s.%d", d.ledger.Refs().Short(v.State.ID), e.Seq)
+	return api.Message{Envelope: e, Ref: ref, Topic: v.State.Topic, Crossed: crossed(v, e)}
 }
 
 const maxCrossed = 100
 
 // crossed lists the messages by others that stand between what the sender had been
 // shown and what it wrote.
-func crossed(r *convlog.Reader, e *envelope.Envelope) []int64 {
+func crossed(v ledger.View, e *envelope.Envelope) []int64 {
 	if e.Type != envelope.Message || e.After == nil || *e.After >= e.Seq-1 {
 		return nil
 	}
-	scan, err := r.Since(max(*e.After, e.Seq-1-maxCrossed))
-	if err != nil {
-		return nil
-	}
 	var list []int64
-	for scan.Next() && scan.Pos().Seq < e.Seq {
-		other, err := envelope.Decode(scan.Line().Bytes)
-		if err == nil && !scan.Line().Noise() && other.Type == envelope.Message && !other.From.Same(e.From) && other.Seq != e.ReplyTo.Seq {
+	for line, err := range v.Since(max(*e.After, e.Seq-1-maxCrossed)) {
+		other := line.Envelope
+		if err != nil || other.Seq >= e.Seq {
+			break
+		}
+		if other.Type == envelope.Message && !other.From.Same(e.From) && other.Seq != e.ReplyTo.Seq {
 			list = append(list, other.Seq)
 		}
 	}

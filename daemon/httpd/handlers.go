@@ -7,12 +7,11 @@ import (
 	"strings"
 
 	"github.com/claude-duo/duo/daemon/api"
-	"github.com/claude-duo/duo/daemon/conv"
 	"github.com/claude-duo/duo/daemon/deliver"
 	"github.com/claude-duo/duo/daemon/desk"
+	"github.com/claude-duo/duo/daemon/ledger"
 	"github.com/claude-duo/duo/daemon/router"
 	"github.com/claude-duo/duo/maildir"
-	"github.com/claude-duo/duo/maildir/convlog"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/claude-duo/duo/maildir/mailbox"
 )
@@ -322,8 +321,8 @@ func (s *Server) transcript(w http.ResponseWriter, r *http.Request) {
 	}
 	started := false
 	if err == nil {
-		err = s.Ledger.Read(r.Context(), id, func(log *convlog.Reader, state conv.State) error {
-			scan, err := q.scan(log, state)
+		err = s.Ledger.Read(r.Context(), id, func(v ledger.View) error {
+			scan, err := q.scan(v.Log, v.State)
 			if err != nil {
 				return err
 			}

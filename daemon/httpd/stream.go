@@ -9,10 +9,9 @@ import (
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
-	"github.com/claude-duo/duo/daemon/conv"
 	"github.com/claude-duo/duo/daemon/deliver"
+	"github.com/claude-duo/duo/daemon/ledger"
 	"github.com/claude-duo/duo/daemon/router"
-	"github.com/claude-duo/duo/maildir/convlog"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/gorilla/websocket"
 )
@@ -71,8 +70,8 @@ func wanted(r *http.Request, e *envelope.Envelope) bool {
 }
 
 func (s *Server) show(ctx context.Context, line deliver.Line) (m api.Message, err error) {
-	err = s.Ledger.Read(ctx, line.Conversation, func(r *convlog.Reader, state conv.State) error {
-		m = s.Desk.Show(r, state, line.Envelope)
+	err = s.Ledger.Read(ctx, line.Conversation, func(v ledger.View) error {
+		m = s.Desk.Show(v, line.Envelope)
 		return nil
 	})
 	return m, err
@@ -216,8 +215,16 @@ func (s *Server) talk(ctx context.Context, conn *websocket.Conn, stream *deliver
 	}
 }
 
+// encode is json.Marshal, which would read once more what a message has written.
+func encode(frame any) ([]byte, error) {
+	if m, ok := frame.(api.Message); ok {
+		return m.MarshalJSON()
+	}
+	return json.Marshal(frame)
+}
+
 func (s *Server) write(conn *websocket.Conn, frame any) error {
-	data, err := json.Marshal(frame)
+	data, err := encode(frame)
 	if err != nil {
 		return err
 	}

@@ -28,8 +28,13 @@ type conversation struct {
 	announcing sync.Mutex
 	announced  int64 // the last line that the follower knows of
 
-	mu     sync.Mutex // guards what the lines have come to
+	turn    sync.Mutex // held while the log is updated, guards work and foreign
+	work    conv.State // with the lines of the turn under way
+	foreign bool       // others have written since the last turn
+
+	mu     sync.Mutex // guards what the lines on disk have come to
 	state  conv.State
+	last   []Stored // the last lines, for followers that keep up
 	noise  bool
 	raws   []*envelope.Envelope // appended with the shell, not adopted yet, in order
 	read   bool                 // the log was read up to its end once
@@ -91,13 +96,18 @@ func (c *conversation) commitOnce() bool {
 }
 
 func (c *conversation) commit(batch []*request) {
+	var added []Stored
 	err := c.update(context.Background(), func(tx *convlog.Tx) error {
 		for _, r := range batch {
 			r.result, r.err = c.place(tx, r.line)
-			r.state = c.current()
+			r.state = c.work
+			if r.err == nil && !r.result.Duplicate {
+				e := *r.line.Envelope
+				added = append(added, Stored{Envelope: &e, Bytes: tx.Line()})
+			}
 		}
 		return nil
-	})
+	}, &added)
 	if err == nil {
 		return
 	}
@@ -114,17 +124,16 @@ func (c *conversation) place(tx *convlog.Tx, line Line) (Result, error) {
 	if seq, err := c.findRepeat(tx, line); seq > 0 || err != nil {
 		return Result{Seq: seq, Duplicate: true}, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if e.Raw != nil && *e.Raw < c.state.Adopted {
+	if e.Raw != nil && *e.Raw < c.work.Adopted {
 		return Result{Duplicate: true}, nil
 	}
-	if err := c.state.Check(e, c.ledger.opts.MaxMembers); err != nil {
+	if err := c.work.Check(e, c.ledger.opts.MaxMembers); err != nil {
 		return Result{}, err
 	}
-	tx.Add(e)
-	c.state = c.state.Apply(e)
-	c.pruneRaws()
+	if err := tx.Add(e); err != nil {
+		return Result{}, err
+	}
+	c.work = c.work.Apply(e)
 	return Result{Seq: e.Seq, Timestamp: e.Timestamp}, nil
 }
 
@@ -152,17 +161,52 @@ func sameMessage(a, b *envelope.Envelope) bool {
 }
 
 // update runs one turn on the log, and afterwards tells the follower what is new.
-func (c *conversation) update(ctx context.Context, fill func(*convlog.Tx) error) error {
+// added are the lines that fill has added.
+func (c *conversation) update(ctx context.Context, fill func(*convlog.Tx) error, added *[]Stored) error {
+	c.turn.Lock()
 	err := c.log.Update(ctx, fill)
 	var damage *convlog.DamageError
 	if err != nil && !errors.As(err, &damage) {
+		c.turn.Unlock()
 		return err
 	}
-	c.mu.Lock()
-	c.read, c.damage = true, err
-	c.mu.Unlock()
+	c.publish(err, added)
+	c.turn.Unlock()
 	c.announce()
 	return err
+}
+
+// publish makes known what is on disk now. The caller holds the turn.
+func (c *conversation) publish(damage error, added *[]Stored) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.read, c.damage, c.state = true, damage, c.work
+	c.raws = slices.DeleteFunc(c.raws, func(e *envelope.Envelope) bool { return *e.Raw < c.state.Adopted })
+	if c.foreign {
+		c.last, c.foreign = nil, false
+	}
+	if added != nil {
+		c.last = append(c.last, *added...)
+		c.last = trim(c.last)
+	}
+}
+
+const (
+	maxLast      = 512       // lines kept for followers, twice as many at times
+	maxLastBytes = 128 << 10 // of these
+)
+
+// trim drops the oldest lines when there are too many. It does so rarely, and then
+// many at once.
+func trim(lines []Stored) []Stored {
+	size := 0
+	for i := len(lines) - 1; i >= 0; i-- {
+		size += len(lines[i].Bytes)
+		if kept := len(lines) - i; size > 2*maxLastBytes || kept > 2*maxLast {
+			return slices.Clone(lines[len(lines)-kept/2:])
+		}
+	}
+	return lines
 }
 
 // announce tells the follower what is new. When it returns, the follower knows of
@@ -182,7 +226,7 @@ func (c *conversation) announce() {
 	}
 }
 
-func (c *conversation) refresh(ctx context.Context) error { return c.update(ctx, nil) }
+func (c *conversation) refresh(ctx context.Context) error { return c.update(ctx, nil, nil) }
 
 // ready reads the log up to its end if that has not been done yet.
 func (c *conversation) ready(ctx context.Context) error {
@@ -209,40 +253,41 @@ func (c *conversation) current() conv.State {
 	return c.state
 }
 
-func (c *conversation) reader() (*convlog.Reader, conv.State) {
+func (c *conversation) view() View {
 	reader := c.log.Read()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.noise {
 		reader.Trust(reader.Size())
 	}
-	return reader, c.state
+	return View{State: c.state, Log: reader, last: c.last}
 }
 
 // observe takes in a line that somebody else has written.
 func (c *conversation) observe(line convlog.Line) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case line.Noise():
-		c.noise = true
+	if line.Noise() {
 		c.observeNoise(line)
-	case isPlainMessage(line.Bytes):
-		c.state = c.state.Message(line.Seq)
-	default:
-		e, err := envelope.Decode(line.Bytes)
-		if err != nil { // a number that counts, with content that says nothing
-			c.state.LastSeq = line.Seq
-			return
-		}
-		c.state = c.state.Apply(e)
-		c.pruneRaws()
+		return
 	}
+	c.foreign = true
+	if isPlainMessage(line.Bytes) {
+		c.work = c.work.Message(line.Seq)
+		return
+	}
+	e, err := envelope.Decode(line.Bytes)
+	if err != nil { // a number that counts, with content that says nothing
+		c.work.LastSeq = line.Seq
+		return
+	}
+	c.work = c.work.Apply(e)
 }
 
 // observeNoise keeps a line that is a message somebody appended with the shell.
 func (c *conversation) observeNoise(line convlog.Line) {
-	if line.Offset < c.state.Adopted || !bytes.Contains(line.Bytes, []byte(`"from"`)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.noise = true
+	if line.Offset < c.work.Adopted || !bytes.Contains(line.Bytes, []byte(`"from"`)) {
 		return
 	}
 	e, err := envelope.Decode(line.Bytes)
@@ -251,10 +296,6 @@ func (c *conversation) observeNoise(line convlog.Line) {
 	}
 	e.Raw = envelope.Int(line.Offset)
 	c.raws = append(c.raws, e)
-}
-
-func (c *conversation) pruneRaws() {
-	c.raws = slices.DeleteFunc(c.raws, func(e *envelope.Envelope) bool { return *e.Raw < c.state.Adopted })
 }
 
 func (c *conversation) firstRaw() *envelope.Envelope {

@@ -109,7 +109,7 @@ func (l *Ledger) activate(id string) (*conversation, error) {
 	if !ok || !s.Tail.Suits(info) {
 		s = snapshot{}
 	}
-	c := &conversation{ledger: l, id: id, state: s.State, noise: s.Noise, announced: s.State.LastSeq}
+	c := &conversation{ledger: l, id: id, work: s.State, state: s.State, noise: s.Noise, announced: s.State.LastSeq}
 	c.log, err = convlog.Open(path, s.Tail, c.observe, l.opts.Log)
 	return c, err
 }

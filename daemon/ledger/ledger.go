@@ -194,17 +194,16 @@ func (l *Ledger) stateOf(ctx context.Context, c *conversation) (conv.State, erro
 	return c.current(), err
 }
 
-// Read calls use with a reader of the lines that are on disk, and the state after
-// the last of them. Of a damaged log it reads what stands before the damage.
-func (l *Ledger) Read(ctx context.Context, id string, use func(*convlog.Reader, conv.State) error) error {
+// Read calls use with what is on disk of a conversation. Of a damaged log it shows
+// what stands before the damage.
+func (l *Ledger) Read(ctx context.Context, id string, use func(View) error) error {
 	c, err := l.hold(id)
 	if err != nil {
 		return err
 	}
 	var damage *convlog.DamageError
 	if err = c.ready(ctx); err == nil || errors.As(err, &damage) {
-		reader, state := c.reader()
-		err = use(reader, state)
+		err = use(c.view())
 	}
 	l.release(c, err)
 	return err

@@ -230,8 +230,12 @@ func (r *Roster) Unregister(name string) (card.Card, error) {
 	}
 	r.writes.Lock()
 	defer r.writes.Unlock()
+	dir := r.home.AgentDir(c.Name)
+	if c, err = card.Read(dir); err != nil { // somebody may have written it meanwhile
+		return card.Card{}, err
+	}
 	c.Unregistered = true
-	if err := c.Write(r.home.AgentDir(c.Name)); err != nil {
+	if err := c.Write(dir); err != nil {
 		return card.Card{}, err
 	}
 	return c, r.keep(c)

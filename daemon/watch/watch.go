@@ -102,7 +102,8 @@ func (w *Watcher) Agent(name string) {
 	}
 	for _, sub := range []string{mailbox.OutboxNew, mailbox.InboxNew} {
 		dir := filepath.Join(w.home.AgentDir(name), sub)
-		if err := w.fs.Add(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+		err := w.fs.Add(dir)
+		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, fsnotify.ErrClosed) {
 			w.poll(fmt.Sprintf("watch %q: %v", dir, err)) // the limit of watches is reached
 		}
 	}

@@ -75,7 +75,7 @@ func (q *Queue) AddAfter(name string, d time.Duration) {
 }
 
 // Run takes names with a number of workers at once, and calls look with each, until
-// ctx ends. It returns when all workers have.
+// ctx ends. It returns when all workers have. What nobody has taken stays in the queue.
 func (q *Queue) Run(ctx context.Context, workers int, look func(ctx context.Context, name string)) {
 	var all sync.WaitGroup
 	for range workers {
@@ -100,16 +100,16 @@ func (q *Queue) Run(ctx context.Context, workers int, look func(ctx context.Cont
 }
 
 func (q *Queue) take(ctx context.Context) (string, bool) {
-	for {
+	for ctx.Err() == nil {
 		if name, ok := q.next(); ok {
-			return name, ctx.Err() == nil
+			return name, true
 		}
 		select {
 		case <-ctx.Done():
-			return "", false
 		case <-q.wake:
 		}
 	}
+	return "", false
 }
 
 func (q *Queue) next() (string, bool) {

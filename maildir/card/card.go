@@ -113,6 +113,9 @@ func (c Card) Write(dir string) error {
 		return fmt.Errorf("write card: %w", err)
 	}
 	data, err := c.encode()
+	if err == nil && len(data) > maxSize { // Read would refuse it
+		err = fmt.Errorf("%d bytes are over the limit of %d", len(data), maxSize)
+	}
 	if err != nil {
 		return fmt.Errorf("write card: %w", err)
 	}

@@ -25,6 +25,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -130,7 +131,7 @@ func Open(path string, from Tail, observe func(Line), opts Options) (*Log, error
 		lock:    flock.New(path, flock.SetFlag(os.O_RDONLY|notFollowing)),
 		tail:    from,
 		safe:    from,
-		ids:     recent{from: from.Seq + 1},
+		ids:     recent{from: from.Seq + 1, limit: generation},
 	}, nil
 }
 
@@ -386,7 +387,12 @@ func (l *Log) write(line []byte) error {
 			l.tail.Pos = Pos{Offset: end, Seq: want}
 			return nil
 		}
-		if _, err := l.scan(end); err != nil || l.tail.Seq == want {
+		whole := NewScanner(l.file, l.tail.Pos, end)
+		if whole.Next() && whole.Line().Seq == want { // what got in front was blanks
+			l.tail.Pos = whole.Pos()
+			return nil
+		}
+		if _, err := l.scan(end); err != nil {
 			return err
 		}
 		if err := l.settle(); err != nil {
@@ -413,6 +419,7 @@ type Tx struct {
 	seq  int64
 	time int64
 	buf  []byte
+	line int // where in buf the last line begins
 }
 
 // Last is the seq of the last line, added ones included.
@@ -427,7 +434,7 @@ func (tx *Tx) Add(e *envelope.Envelope) error {
 	if err != nil {
 		return err
 	}
-	tx.buf = buf
+	tx.line, tx.buf = len(tx.buf), buf
 	tx.seq, tx.time = e.Seq, e.Timestamp
 	tx.log.ids.add(e.ID, e.Seq)
 	return nil
@@ -444,6 +451,9 @@ func appendLine(dst []byte, e *envelope.Envelope, seq, now int64) ([]byte, error
 	}
 	return append(buf, '\n'), nil
 }
+
+// Line is the line that Add has queued last, without its newline.
+func (tx *Tx) Line() []byte { return slices.Clip(tx.buf[tx.line : len(tx.buf)-1]) }
 
 // Find looks for a line with the id behind the line after, and behind the lines
 // that are older than since, in Unix milliseconds. It returns its seq, or 0. A line

@@ -231,7 +231,7 @@ func (r *Reader) tail(k int) ([]Line, bool, error) {
 		if !regular {
 			return nil, false, nil
 		}
-		if len(lines) == k {
+		if len(lines) == k && first.Offset < lines[0].Offset { // one more was compared
 			return lines, r.trust >= r.size || r.falls(first), nil
 		}
 	}

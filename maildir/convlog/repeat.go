@@ -11,20 +11,21 @@ import (
 	"github.com/google/uuid"
 )
 
-// generation is how many ids a recent keeps at least; it keeps twice as many at most.
+// generation is how many ids a Log keeps at least; it keeps twice as many at most.
 const generation = 128 << 10
 
 // recent remembers the ids of the last lines of a log: of all lines from the number
 // from on. Two maps take turns, so that old ids go in bulk.
 type recent struct {
 	from   int64
+	limit  int   // of lines in young
 	middle int64 // first number in young
 	young  map[uuid.UUID]int64
 	old    map[uuid.UUID]int64
 }
 
 func (r *recent) add(id string, seq int64) {
-	if len(r.young) >= generation {
+	if len(r.young) >= r.limit {
 		r.from, r.middle = r.middle, seq
 		r.old, r.young = r.young, nil
 	}
@@ -74,7 +75,7 @@ func (l *Log) find(id string, after, since int64) (int64, error) {
 	if err != nil || low >= l.ids.from {
 		return 0, err
 	}
-	if l.ids.from-low < generation && l.ids.old == nil {
+	if l.ids.from-low < int64(l.ids.limit) && l.ids.old == nil {
 		if err := l.remember(reader, low); err != nil {
 			return 0, err
 		}

@@ -38,7 +38,10 @@ func (e *DamageError) Error() string {
 	return fmt.Sprintf("log is damaged at byte %d: want seq %d, got %d", e.Offset, e.Want, e.Got)
 }
 
-const scanChunk = 256 << 10
+const (
+	scanChunk  = 256 << 10
+	firstChunk = 16 << 10 // many who scan want a few lines only
+)
 
 // Scanner reads a log forward, line by line, noise included. It stops at the end
 // of the last whole line: a line without its newline is not there yet.
@@ -80,7 +83,7 @@ func (s *Scanner) Next() bool {
 	if length <= envelope.MaxLine {
 		s.line.Bytes = s.buf[s.start : s.start+length]
 		if !s.classify() {
-			return s.err == nil && s.Next()
+			return s.guessed && s.restart()
 		}
 	}
 	s.consume(length + 1)
@@ -116,24 +119,24 @@ func (s *Scanner) classify() bool {
 	}
 	if seq > s.pos.Seq+1 {
 		s.err = &DamageError{Offset: s.line.Offset, Want: s.pos.Seq + 1, Got: seq}
-		if s.guessed {
-			s.restart()
-		}
 		return false
 	}
 	s.line.Seq = seq
 	return true
 }
 
-// restart begins again at the start of the log and goes to the line that was read
-// last. The place where this scanner began was found by looking at a few lines
-// only, and may have been inside a block of lines that somebody appended again.
-func (s *Scanner) restart() {
-	exact := &Scanner{r: s.r, limit: s.limit, trust: s.trust}
-	for exact.pos.Seq < s.pos.Seq && exact.Next() {
-		// what was read already
+// restart begins again at the start of the log and goes to the line behind the last
+// one, if it is there. The place where this scanner began was found by looking at a
+// few lines only, and may have been inside a block that somebody appended again.
+func (s *Scanner) restart() bool {
+	next := s.pos.Seq + 1
+	*s = Scanner{r: s.r, limit: s.limit, trust: s.trust}
+	for s.Next() {
+		if s.line.Seq == next {
+			return true
+		}
 	}
-	*s = *exact
+	return false
 }
 
 // findLine makes buf[start:] begin with a whole line, and returns its length
@@ -159,8 +162,8 @@ func (s *Scanner) fill() bool {
 		s.end -= s.start
 		s.start = 0
 	}
-	if s.end == len(s.buf) {
-		grown := make([]byte, max(scanChunk, 2*len(s.buf)))
+	if size := len(s.buf); size < scanChunk || s.end == size {
+		grown := make([]byte, max(firstChunk, 2*size))
 		copy(grown, s.buf[:s.end])
 		s.buf = grown
 	}

@@ -96,7 +96,10 @@ func ParseItem(name string) (Item, bool) {
 		return Item{}, false
 	}
 	timestamp, err := strconv.ParseInt(parts[0], 10, 64)
-	if err != nil {
+	if err != nil || timestamp < 0 {
+		return Item{}, false
+	}
+	if id, err := envelope.ParseID(parts[1]); err != nil || id != parts[1] {
 		return Item{}, false
 	}
 	seq, err := strconv.ParseInt(parts[2], 10, 64)
@@ -111,33 +114,43 @@ func ParseItem(name string) (Item, bool) {
 // it was seen before. A waiting file that is empty or shorter than the line is written
 // again. It does not wait for the disk.
 func (b *Box) Deliver(item Item, line []byte) (seen bool, err error) {
+	// A reader may move it just now: whoever looks into new first finds it in cur.
+	waiting, newErr := os.Lstat(b.path(InboxNew, item.Name))
 	if _, err := os.Lstat(b.path(InboxCur, item.Name)); err == nil {
 		return true, nil
 	}
-	if info, err := os.Lstat(b.path(InboxNew, item.Name)); err == nil && info.Size() > int64(len(line)) {
+	if newErr == nil && waiting.Size() > int64(len(line)) {
 		return false, nil
 	}
-	if err := b.deposit(item, line); err != nil {
+	if err := b.mending(func() error { return b.deposit(item, line) }); err != nil {
 		return false, fmt.Errorf("deliver %q: %w", item.Name, err)
 	}
 	return false, nil
 }
 
 func (b *Box) deposit(item Item, line []byte) error {
-	temp := b.path(InboxTmp, item.Name)
+	temp := b.path(InboxTmp, envelope.NewID())
 	err := os.WriteFile(temp, append(slices.Clip(line), '\n'), 0o600)
-	if errors.Is(err, fs.ErrNotExist) { // somebody removed the folder
-		if _, err = Open(b.dir); err == nil {
-			err = os.WriteFile(temp, append(slices.Clip(line), '\n'), 0o600)
-		}
-	}
 	if err == nil {
 		err = os.Rename(temp, b.path(InboxNew, item.Name))
 	}
 	if err != nil {
-		_ = os.Remove(temp) // the next try writes it anew
+		_ = os.Remove(temp) // what is left is removed as stale
 	}
 	return err
+}
+
+// mending does something, and where a folder is missing, because somebody has removed
+// it, makes the folders and does it again.
+func (b *Box) mending(do func() error) error {
+	err := do()
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if _, err := Open(b.dir); err != nil {
+		return err
+	}
+	return do()
 }
 
 // Unseen lists the items that wait in the inbox, oldest first.
@@ -164,7 +177,7 @@ func (b *Box) items(folder string) ([]Item, error) {
 // MarkSeen moves an item from new to cur. It reports false where the item is not in
 // new: somebody else was faster.
 func (b *Box) MarkSeen(name string) (bool, error) {
-	if filepath.Base(name) != name {
+	if !isFileName(name) {
 		return false, fmt.Errorf("mark %q seen: want a file name", name)
 	}
 	err := os.Rename(b.path(InboxNew, name), b.path(InboxCur, name))
@@ -175,6 +188,10 @@ func (b *Box) MarkSeen(name string) (bool, error) {
 		return false, fmt.Errorf("mark seen: %w", err)
 	}
 	return true, nil
+}
+
+func isFileName(name string) bool {
+	return filepath.Base(name) == name && name != "." && name != ".."
 }
 
 // Discard removes seen items, which the logs hold for good.
@@ -195,7 +212,7 @@ func (b *Box) Link(conversation string) error {
 	if _, err := os.Lstat(path); err == nil {
 		return nil
 	}
-	err := os.Symlink(filepath.Join("..", "..", "..", "conversations", name), path)
+	err := b.mending(func() error { return os.Symlink(filepath.Join("..", "..", "..", "conversations", name), path) })
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("link conversation: %w", err)
 	}
@@ -210,7 +227,8 @@ func (b *Box) Conversations() ([]string, error) {
 	}
 	var ids []string
 	for _, name := range names {
-		if id, ok := strings.CutSuffix(name, ".jsonl"); ok {
+		stem, ok := strings.CutSuffix(name, ".jsonl")
+		if id, err := envelope.ParseID(stem); ok && err == nil && id == stem {
 			ids = append(ids, id)
 		}
 	}
@@ -258,6 +276,8 @@ var (
 	ErrForeign = errors.New("not a plain file of this user")
 	// ErrTooLarge means that a file is over the limit.
 	ErrTooLarge = errors.New("file is too large")
+
+	errSecondName = fmt.Errorf("%w: it has a second name (hard link)", ErrForeign)
 )
 
 // read reads a file that others may have put there. It never leaves the agent's
@@ -268,10 +288,15 @@ func (b *Box) read(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return readLimited(f, limit)
+	data, err := readLimited(f, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read %q: %w", name, err)
+	}
+	return data, nil
 }
 
-// open opens a file that others may have put there.
+// open opens a file that others may have put there. Where it refuses the file, it still
+// tells which one that is.
 func (b *Box) open(name string) (*os.File, fs.FileInfo, error) {
 	root, err := os.OpenRoot(b.dir)
 	if err != nil {
@@ -287,7 +312,7 @@ func (b *Box) open(name string) (*os.File, fs.FileInfo, error) {
 	}
 	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
 	if err != nil {
-		return nil, nil, fmt.Errorf("open %q: %w", name, err)
+		return nil, before, fmt.Errorf("open %q: %w", name, err)
 	}
 	info, err := f.Stat()
 	if err == nil && !os.SameFile(before, info) {
@@ -297,7 +322,7 @@ func (b *Box) open(name string) (*os.File, fs.FileInfo, error) {
 		err = checkPlain(info)
 	}
 	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("open %q: %w", name, err), f.Close())
+		return nil, info, errors.Join(fmt.Errorf("open %q: %w", name, err), f.Close())
 	}
 	return f, info, nil
 }
@@ -313,7 +338,7 @@ func checkPlain(info fs.FileInfo) error {
 	case !durable.OwnedBySelf(info):
 		return fmt.Errorf("%w: it belongs to another user", ErrForeign)
 	case durable.Links(info) > 1:
-		return fmt.Errorf("%w: it has a second name (hard link)", ErrForeign)
+		return errSecondName
 	}
 	return nil
 }
@@ -362,7 +387,7 @@ func visible(names []string) []string {
 
 // ReadItem reads a message in the inbox, seen or not.
 func (b *Box) ReadItem(name string) (*envelope.Envelope, error) {
-	if filepath.Base(name) != name {
+	if !isFileName(name) {
 		return nil, fmt.Errorf("read item %q: want a file name", name)
 	}
 	data, err := b.read(filepath.Join(InboxNew, name), envelope.MaxLine+1)

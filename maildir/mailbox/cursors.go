@@ -34,6 +34,9 @@ func (b *Box) Cursors() (map[string]Cursor, error) {
 	if err := json.Unmarshal(data, &cursors); err != nil {
 		return nil, fmt.Errorf("read %q: %w", b.path(cursorFile), err)
 	}
+	if cursors == nil { // JSON null
+		cursors = make(map[string]Cursor)
+	}
 	return cursors, nil
 }
 

@@ -13,6 +13,8 @@ import (
 	"github.com/claude-duo/duo/maildir/envelope"
 )
 
+const byteOrderMark = "\ufeff"
+
 // ParseDrop reads what an agent has put into its outbox: JSON in a .json file, or
 // header lines and a body in a .md or .txt file. The result is a draft: it is not
 // stamped, and From is not to be believed. A type that is absent is "message".
@@ -38,7 +40,7 @@ func ParseDrop(name string, data []byte) (*envelope.Envelope, error) {
 }
 
 func parseJSONDrop(data []byte) (*envelope.Envelope, error) {
-	e, err := envelope.Decode(bytes.TrimPrefix(data, []byte("\ufeff")))
+	e, err := envelope.Decode(bytes.TrimPrefix(data, []byte(byteOrderMark)))
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +63,7 @@ var headers = map[string]func(e *envelope.Envelope, value string) error{
 	"type":         func(e *envelope.Envelope, v string) error { e.Type = envelope.Type(v); return nil },
 	"topic":        func(e *envelope.Envelope, v string) error { e.Topic = v; return nil },
 	"subject":      func(e *envelope.Envelope, v string) error { e.Topic = v; return nil },
-	"conversation": func(e *envelope.Envelope, v string) error { e.Conversation = v; return nil },
+	"conversation": func(e *envelope.Envelope, v string) error { e.Conversation = looseID(v); return nil },
 	"mode":         func(e *envelope.Envelope, v string) error { e.Mode = v; return nil },
 	"reason":       func(e *envelope.Envelope, v string) error { e.Reason = v; return nil },
 	"from":         func(*envelope.Envelope, string) error { return nil },
@@ -81,22 +83,39 @@ var headers = map[string]func(e *envelope.Envelope, value string) error{
 		return err
 	},
 	"turn-limit": func(e *envelope.Envelope, v string) (err error) {
-		e.TurnLimit, err = strconv.ParseInt(v, 10, 32)
+		e.TurnLimit, err = integer(v)
 		return err
 	},
 	"after": func(e *envelope.Envelope, v string) error {
-		n, err := strconv.ParseInt(v, 10, 64)
+		n, err := integer(v)
 		e.After = &n
 		return err
 	},
 	"reply-to": func(e *envelope.Envelope, v string) error {
-		if n, err := strconv.ParseInt(v, 10, 64); err == nil {
-			e.ReplyTo.Seq = n
+		if n, err := integer(v); err == nil {
+			e.ReplyTo = envelope.Ref{Seq: n}
 		} else {
-			e.ReplyTo.ID = v
+			e.ReplyTo = envelope.Ref{ID: looseID(v)}
 		}
 		return nil
 	},
+}
+
+// integer reads what the same field of a JSON drop could hold.
+func integer(v string) (int64, error) {
+	n, err := strconv.ParseUint(v, 10, 64)
+	if err != nil || n > envelope.MaxInt {
+		return 0, fmt.Errorf("want an integer from 0 to 2^53-1, got %q", clip(v))
+	}
+	return int64(n), nil
+}
+
+// looseID writes an id in lower case, and leaves a reference as it is.
+func looseID(v string) string {
+	if id, err := envelope.ParseID(v); err == nil {
+		return id
+	}
+	return v
 }
 
 // HeaderNames lists the header lines that text drops know, for error messages.
@@ -113,7 +132,7 @@ func parseTextDrop(data []byte) (*envelope.Envelope, error) {
 	if !utf8.Valid(data) {
 		return nil, fmt.Errorf("%w: not valid UTF-8", envelope.ErrInvalid)
 	}
-	rest := strings.TrimPrefix(string(data), "\ufeff")
+	rest := strings.TrimPrefix(string(data), byteOrderMark)
 	e := new(envelope.Envelope)
 	for number := 1; ; number++ {
 		line, after, ended := strings.Cut(rest, "\n")
@@ -150,6 +169,18 @@ func setHeader(e *envelope.Envelope, line string) error {
 	return nil
 }
 
+// cutHeader cuts the first line off a text where that is a header line that is known.
+// The name is in lower case; the value is empty where ok is false.
+func cutHeader(text string) (name, value, rest string, ok bool) {
+	line, rest, _ := strings.Cut(text, "\n")
+	name, value, _ = strings.Cut(line, ":")
+	name = strings.ToLower(strings.TrimSpace(name))
+	if _, ok = headers[name]; !ok || !strings.Contains(line, ":") {
+		return "", "", "", false
+	}
+	return name, strings.TrimSpace(value), rest, true
+}
+
 // names splits "Nova, Sage".
 func names(list string) []string {
 	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' })
@@ -171,26 +202,27 @@ type Stamp struct {
 	Near         []string `json:"near,omitempty"` // valid names like the one that is not
 }
 
-// apply writes the stamp into a drop. It reports false where the drop is neither
-// JSON nor text that can hold one.
+// apply writes the stamp into a drop, in place of an older one. It reports false where
+// the drop is neither JSON nor text that can hold one, or was not read.
 func (s Stamp) apply(name string, data []byte) ([]byte, bool) {
-	switch path.Ext(name) {
-	case ".json":
+	data = bytes.TrimPrefix(data, []byte(byteOrderMark))
+	switch ext := path.Ext(name); {
+	case ext == ".json":
 		return s.applyJSON(data)
-	case ".md", ".txt":
-		if !utf8.Valid(data) {
-			return nil, false
-		}
-		return append(s.headerLines(), data...), true
+	case (ext == ".md" || ext == ".txt") && data != nil && utf8.Valid(data):
+		return s.applyText(string(data)), true
 	}
 	return nil, false
 }
 
-func (s Stamp) headerLines() []byte {
+func (s Stamp) applyText(text string) []byte {
 	var b bytes.Buffer
+	old := map[string]bool{"error": true, "near": true}
 	line := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(&b, "%s: %s\n", name, strings.ReplaceAll(value, "\n", " "))
+			value = strings.ToValidUTF8(strings.ReplaceAll(value, "\n", " "), "\ufffd")
+			fmt.Fprintf(&b, "%s: %s\n", name, value)
+			old[strings.ToLower(name)] = true
 		}
 	}
 	line("Conversation", s.Conversation)
@@ -200,6 +232,17 @@ func (s Stamp) headerLines() []byte {
 	line("Id", s.ID)
 	line("Error", s.Error)
 	line("Near", strings.Join(s.Near, ", "))
+	for {
+		name, _, rest, ok := cutHeader(text)
+		if !ok {
+			break
+		}
+		if !old[name] {
+			b.WriteString(text[:len(text)-len(rest)])
+		}
+		text = rest
+	}
+	b.WriteString(text)
 	return b.Bytes()
 }
 
@@ -208,28 +251,43 @@ func (s Stamp) applyJSON(data []byte) ([]byte, bool) {
 	if err != nil {
 		return nil, false
 	}
-	stamped := make(map[string]bool)
+	var fields [][]byte
+	old := map[string]bool{"error": true, "near": true}
 	_ = envelope.Members(stamp, func(name string, _ json.RawMessage) error {
-		stamped[name] = true
+		old[name] = true
 		return nil
 	})
-	var b bytes.Buffer
-	b.WriteByte('{')
-	err = envelope.Members(bytes.TrimPrefix(data, []byte("\ufeff")), func(name string, value json.RawMessage) error {
-		if stamped[name] || name == "error" || name == "near" {
+	keep := func(name string, value json.RawMessage) error {
+		if old[name] {
 			return nil
 		}
 		key, err := json.Marshal(name)
-		b.Write(key)
-		b.WriteByte(':')
-		b.Write(value)
-		b.WriteByte(',')
+		fields = append(fields, slices.Concat(key, []byte{':'}, value))
 		return err
-	})
-	if err != nil {
+	}
+	if err := envelope.Members(data, keep); err != nil {
 		return nil, false
 	}
-	b.Write(stamp[1:])
-	b.WriteByte('\n')
-	return b.Bytes(), true
+	if fresh := stamp[1 : len(stamp)-1]; len(fresh) > 0 {
+		fields = append(fields, fresh)
+	}
+	return slices.Concat([]byte{'{'}, bytes.Join(fields, []byte{','}), []byte("}\n")), true
+}
+
+// stampedError is the error that a stamp has left in a drop.
+func stampedError(name string, data []byte) (reason string) {
+	if path.Ext(name) != ".json" {
+		name, value, text, ok := cutHeader(string(data))
+		for ok && name != "error" {
+			name, value, text, ok = cutHeader(text)
+		}
+		return value
+	}
+	_ = envelope.Members(data, func(field string, value json.RawMessage) error {
+		if field == "error" {
+			return json.Unmarshal(value, &reason)
+		}
+		return nil
+	})
+	return reason
 }

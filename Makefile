@@ -1,0 +1,42 @@
+# duo: see README.md. Needs Go and make; nothing else.
+
+.PHONY: all build test demo bench crash fuzz lint docs ci clean
+
+FUZZTIME ?= 10s
+ROUNDS ?= 40
+
+all: build
+
+build:
+	go build -trimpath -o bin/duo ./cmd/duo
+
+test:
+	go vet ./...
+	go test ./...
+
+demo: build
+	sh docs/examples/demo.sh
+
+# Ratios to what this machine can do at best; see docs/performance.md.
+bench: build
+	go run ./cmd/duo-bench -duo bin/duo
+
+# Kills daemons and clients at random and checks that nothing was lost.
+crash: build
+	DUO_CRASH_ROUNDS=$(ROUNDS) go test -count=1 -timeout 30m -run TestCrash -v ./daemon/daemontest
+
+fuzz:
+	sh .ci/fuzz $(FUZZTIME)
+
+lint:
+	sh .ci/lint
+
+# docs/cli.md is written by the program.
+docs:
+	go test ./cmd/duo -run TestDocsCurrent -update
+
+ci:
+	bash .ci/run
+
+clean:
+	rm -rf bin

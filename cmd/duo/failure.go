@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/claude-duo/duo/cmd/duo/internal/frame"
+	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/maildir"
+	"github.com/spf13/cobra"
+)
+
+// usage is the error of a command line that cannot be understood; next is the
+// command as it should be.
+func usage(next, format string, args ...any) *api.Error {
+	err := api.Errorf(api.BadRequest, format, args...)
+	err.Next = next
+	return err
+}
+
+// fail tells an error and returns the exit code. It is the one place that does.
+func (a *app) fail(cmd *cobra.Command, err error) int {
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintln(a.stderr, "interrupted")
+		return api.ExitInterrupted
+	}
+	e := asError(err)
+	if e.Next == "" {
+		e.Next = defaultNext(cmd, e.Code)
+	}
+	if a.json || slices.Contains(a.args, "--json") {
+		a.failJSON(e)
+	} else {
+		a.failText(e)
+	}
+	return e.Exit()
+}
+
+// asError finds the code of an error.
+func asError(err error) *api.Error {
+	var e *api.Error
+	switch {
+	case errors.As(err, &e):
+		found := *e
+		return &found
+	case errors.Is(err, maildir.ErrNoHome):
+		return &api.Error{Code: api.IdentityRequired, Message: err.Error(), Next: "duo register <name>"}
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, maildir.ErrUnsafe):
+		return &api.Error{Code: api.Internal, Message: err.Error(), Next: "duo config path"}
+	}
+	return &api.Error{Code: api.Internal, Message: err.Error()}
+}
+
+func defaultNext(cmd *cobra.Command, code api.Code) string {
+	switch code {
+	case api.BadRequest, api.BadReference:
+		return strings.TrimSpace(cmd.CommandPath()) + " --help"
+	case api.AgentNotFound, api.HostNotFound, api.NobodyElse:
+		return "duo who"
+	case api.ConversationNotFound, api.MessageNotFound, api.NotParticipant, api.ConversationClosed,
+		api.TurnLimitReached, api.AmbiguousReference:
+		return "duo list"
+	case api.IdentityRequired, api.IdentityUnknown, api.NotAllowed:
+		return "duo whoami"
+	}
+	return "duo status"
+}
+
+func (a *app) failText(e *api.Error) {
+	kind := "error"
+	if e.Code == api.Pending {
+		kind = "pending"
+	}
+	lines := strings.Split(strings.TrimSpace(e.Message), "\n")
+	lines[0] = fmt.Sprintf("%s: %s", kind, lines[0])
+	if e.Code != api.Pending {
+		lines[0] += fmt.Sprintf(" (%s)", e.Code)
+	}
+	for _, line := range lines {
+		fmt.Fprintln(a.stderr, frame.Line(line))
+	}
+	if len(e.Near) > 0 {
+		fmt.Fprintln(a.stderr, frame.Line("did you mean: "+strings.Join(e.Near, ", ")))
+	}
+	fmt.Fprintln(a.stderr, frame.Line("next: "+e.Next))
+}
+
+// failed is an error as --json tells it on stderr.
+type failed struct {
+	Code      api.Code `json:"code"`
+	Message   string   `json:"message"`
+	Exit      int      `json:"exit"`
+	Retryable bool     `json:"retryable"`
+	Next      string   `json:"next"`
+	Near      []string `json:"near,omitempty"`
+}
+
+func (a *app) failJSON(e *api.Error) {
+	data, err := json.Marshal(map[string]failed{"error": {e.Code, e.Message, e.Exit(), e.Retryable(), e.Next, e.Near}})
+	if err != nil {
+		data = fmt.Appendf(nil, `{"error":{"code":"internal","message":%q,"exit":1,"retryable":false,"next":""}}`, err)
+	}
+	fmt.Fprintf(a.stderr, "%s\n", frame.JSON(data))
+}

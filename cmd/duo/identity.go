@@ -1,0 +1,236 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/maildir"
+	"github.com/claude-duo/duo/maildir/card"
+	"github.com/claude-duo/duo/maildir/envelope"
+	"github.com/pelletier/go-toml/v2"
+)
+
+// identity is who this run acts as, and why.
+type identity struct {
+	Name    string // as the card spells it
+	Source  string // "--as", "DUO_AS", "session", ".duo.toml" or "only agent"
+	Detail  string // the file or the session, empty for the others
+	Session *binding
+}
+
+// me finds out who this run acts as, from files alone.
+func (a *app) me() (*identity, error) {
+	if a.self != nil {
+		return a.self, nil
+	}
+	home, err := a.openHome(maildir.Open)
+	if err != nil {
+		return nil, err
+	}
+	for _, source := range []func(*maildir.Home) (*identity, error){
+		a.fromFlag, a.fromEnvironment, a.fromSession, a.fromFolder, a.fromHome,
+	} {
+		self, err := source(home)
+		if err != nil {
+			return nil, err
+		}
+		if self != nil {
+			a.self = self
+			return self, nil
+		}
+	}
+	return nil, a.unnamed(home)
+}
+
+func (a *app) fromFlag(home *maildir.Home) (*identity, error) {
+	return a.named(home, a.as, identity{Source: "--as"})
+}
+
+func (a *app) fromEnvironment(home *maildir.Home) (*identity, error) {
+	return a.named(home, a.env("DUO_AS"), identity{Source: "DUO_AS"})
+}
+
+// named completes an identity with the agent of that name; without a name it is nil.
+func (a *app) named(home *maildir.Home, name string, self identity) (*identity, error) {
+	if name == "" {
+		return nil, nil
+	}
+	from := self.Source
+	if self.Detail != "" {
+		from += " " + self.Detail
+	}
+	address, err := envelope.ParseAddress(name)
+	if err != nil {
+		return nil, api.Errorf(api.IdentityUnknown, "%s: %w", from, err)
+	}
+	if address.Host != "" && address.Host != home.Host.Name {
+		return nil, api.Errorf(api.IdentityUnknown, "%s: %s is not an agent of this host, %s", from, address, home.Host.Name)
+	}
+	c, err := readCard(home, address.Name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, api.Errorf(api.IdentityUnknown, "%s: there is no agent %q here", from, address.Name).
+			WithNear(agentsLike(home, address.Name)).WithNext("duo register %s", address.Name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if c.Unregistered {
+		return nil, api.Errorf(api.IdentityUnknown, "%s: %s is unregistered", from, c.Name).WithNext("duo register %s", c.Name)
+	}
+	self.Name = c.Name
+	return &self, nil
+}
+
+// readCard reads the card of an agent. A folder without one is an agent too: the
+// daemon writes its card.
+func readCard(home *maildir.Home, name string) (card.Card, error) {
+	dir := home.AgentDir(name)
+	c, err := card.Read(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		info, statErr := os.Stat(dir)
+		if statErr == nil && info.IsDir() {
+			return card.Card{Name: filepath.Base(dir)}, nil
+		}
+	}
+	return c, err
+}
+
+const folderFile = ".duo.toml"
+
+// fromFolder reads the nearest .duo.toml in the working folder or above.
+func (a *app) fromFolder(home *maildir.Home) (*identity, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return nil, nil // a removed working folder says nothing
+	}
+	for {
+		path := filepath.Join(dir, folderFile)
+		name, err := agentOfFolder(path)
+		if err != nil {
+			return nil, api.Errorf(api.IdentityUnknown, "%w", err).WithNext("cat %s", shellQuote(path))
+		}
+		if name != "" {
+			return a.named(home, name, identity{Source: folderFile, Detail: path})
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return nil, nil
+		}
+		dir = parent
+	}
+}
+
+const maxFolderFile = 64 << 10
+
+// agentOfFolder reads the agent that a .duo.toml names; other keys are of no concern.
+func agentOfFolder(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() || info.Size() > maxFolderFile {
+		return "", nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", path, err)
+	}
+	var content struct {
+		Agent string `toml:"agent"`
+	}
+	if err := toml.Unmarshal(data, &content); err != nil {
+		return "", fmt.Errorf("read %s: %w", path, err)
+	}
+	return content.Agent, nil
+}
+
+// fromHome is the only agent of the home, where there is only one.
+func (a *app) fromHome(home *maildir.Home) (*identity, error) {
+	names, err := registered(home, 2)
+	if err != nil || len(names) != 1 {
+		return nil, err
+	}
+	return &identity{Name: names[0], Source: "only agent"}, nil
+}
+
+const folderBatch = 64
+
+// registered lists the names of at most n agents that are not unregistered, without
+// reading more of the folder than it must.
+func registered(home *maildir.Home, n int) ([]string, error) {
+	dir, err := os.Open(home.AgentsDir())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list agents: %w", err)
+	}
+	defer dir.Close()
+	var names []string
+	for {
+		batch, err := dir.Readdirnames(folderBatch)
+		for _, name := range batch {
+			if envelope.CheckName(name) != nil || strings.ToLower(name) != name {
+				continue
+			}
+			if c, err := readCard(home, name); err == nil && !c.Unregistered {
+				names = append(names, c.Name)
+			}
+			if len(names) == n {
+				return names, nil
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return names, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list agents: %w", err)
+		}
+	}
+}
+
+const maxListed = 8
+
+// unnamed is the error where nothing says who this run acts as.
+func (a *app) unnamed(home *maildir.Home) error {
+	names, err := registered(home, maxListed+1)
+	if err != nil {
+		return err
+	}
+	if len(names) == 0 {
+		return api.Errorf(api.IdentityRequired, "there is no agent here yet").WithNext("duo register <name>")
+	}
+	slices.SortFunc(names, compareNames)
+	list := strings.Join(names[:min(len(names), maxListed)], ", ")
+	if len(names) > maxListed {
+		list += ", … (duo who lists them all)"
+	}
+	return a.whichAgent(names[0], "several agents live here and nothing says which one you are: %s", list)
+}
+
+// whichAgent is an error that ends with this command line, with --as in it.
+func (a *app) whichAgent(name, format string, args ...any) error {
+	line := shellLine(append([]string{"duo", "--as", name}, a.args...)...)
+	return api.Errorf(api.IdentityRequired, format, args...).WithNext("%s", line)
+}
+
+func compareNames(a, b string) int { return strings.Compare(strings.ToLower(a), strings.ToLower(b)) }
+
+// agentsLike names agents that a mistyped name may mean.
+func agentsLike(home *maildir.Home, name string) []string {
+	names, err := home.Agents()
+	if err != nil {
+		return nil // a hint only
+	}
+	near := nearest(name, names)
+	for i, n := range near {
+		if c, err := readCard(home, n); err == nil {
+			near[i] = c.Name
+		}
+	}
+	return near
+}

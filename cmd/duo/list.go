@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/claude-duo/duo/daemon/api"
+	"github.com/spf13/cobra"
+)
+
+type listOptions struct {
+	status string
+	with   string
+	limit  int
+}
+
+func newList(a *app) *cobra.Command {
+	var o listOptions
+	cmd := &cobra.Command{
+		Use: "list", Short: "List your conversations",
+		Long: "List the conversations that you are or were in, the latest first.",
+		Example: `  duo list
+  duo list --status active --with Nova`,
+		Args: noArgs, ValidArgsFunction: noCompletion,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkLimit(cmd, o.limit); err != nil {
+				return err
+			}
+			return a.runList(cmd.Context(), o)
+		},
+	}
+	cmd.Flags().Var(choice{&o.status, []string{"active", "closed"}}, "status", "only these")
+	cmd.Flags().StringVar(&o.with, "with", "", "only those with this agent")
+	addLimit(cmd, &o.limit, "conversations")
+	return cmd
+}
+
+func (a *app) runList(ctx context.Context, o listOptions) error {
+	if _, err := a.me(); err != nil {
+		return err
+	}
+	list, err := a.conversations(ctx, o.status, o.with, o.limit)
+	if err != nil {
+		return err
+	}
+	return a.print(list, func() { a.tellList(list) })
+}
+
+func (a *app) tellList(list api.Conversations) {
+	for _, c := range list.Conversations {
+		line := fmt.Sprintf("%s, %s, %s", a.summary(c), count(int(c.Turns), "message"), clock(c.LastTime, time.Now()))
+		if c.Unread > 0 {
+			line += fmt.Sprintf(", %d unread", c.Unread)
+		}
+		if c.Current {
+			line += ", current"
+		}
+		a.say("%s", line)
+	}
+	switch {
+	case len(list.Conversations) == 0:
+		a.say("no conversations")
+		a.next("duo who")
+	case list.More > 0:
+		a.say("%d more", list.More)
+		a.next("duo list --limit %d", len(list.Conversations)+list.More)
+	default:
+		a.next("duo log %s", list.Conversations[0].Ref)
+	}
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/maildir/envelope"
+	"github.com/spf13/cobra"
+)
+
+type receiptOptions struct {
+	wait  span
+	until string
+}
+
+func newReceipts(a *app) *cobra.Command {
+	o := receiptOptions{until: api.Seen}
+	cmd := &cobra.Command{
+		Use: "receipts REF", Short: "Tell how far a message got",
+		Long: `Tell how far a message got with each recipient. REF is a message, a conversation for
+its last message, or the id of a message that was queued.
+
+queued     it waits in your outbox
+stored     it is in the conversation's log, on disk
+delivered  it is in the recipient's inbox, or a live stream has confirmed it
+seen       the recipient was shown the body`,
+		Example: `  duo receipts c9f3a.42
+  duo receipts c9f3a.42 --wait --for seen`,
+		Args: exactly(1), ValidArgsFunction: a.completeRefs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !cmd.Flags().Changed("wait") && cmd.Flags().Changed("for") {
+				o.wait = span(defaultWait)
+			}
+			return a.runReceipts(cmd.Context(), o, args[0])
+		},
+	}
+	addWait(cmd, &o.wait, "wait until everybody has come to the state of --for, 100s or --wait=DURATION")
+	cmd.Flags().Var(choice{&o.until, []string{forDelivered, forSeen}}, "for", "the state that --wait waits for")
+	return cmd
+}
+
+func (a *app) runReceipts(ctx context.Context, o receiptOptions, ref string) error {
+	if _, err := a.me(); err != nil {
+		return err
+	}
+	conversation, seq, err := a.placeOf(ctx, ref)
+	if err != nil {
+		return err
+	}
+	if conversation == "" {
+		waiting := api.Receipts{Ref: ref, Recipients: []api.Recipient{}}
+		return a.print(waiting, func() {
+			a.say("%s is queued: it is sent when a daemon runs", ref)
+			a.next("duo up")
+		})
+	}
+	r, err := a.receipts(ctx, conversation, seq, o.until, time.Duration(o.wait))
+	if err != nil {
+		return err
+	}
+	if err := a.print(r, func() { a.tellReceipts(r) }); err != nil {
+		return err
+	}
+	if o.wait == 0 {
+		return nil
+	}
+	return a.pendingState(r, o.until, time.Duration(o.wait))
+}
+
+// placeOf finds the line that a reference names: seq 0 is the last one. A message
+// that still waits in the outbox has no place.
+func (a *app) placeOf(ctx context.Context, ref string) (conversation string, seq int64, err error) {
+	if _, notID := envelope.ParseID(ref); notID != nil {
+		return splitRef(ref)
+	}
+	files, err := a.files()
+	if err != nil {
+		return "", 0, err
+	}
+	if conversation, seq, found, err := files.left(ref); found || err != nil {
+		return conversation, seq, err
+	}
+	found, err := ask(ctx, a, func(c *client.Client) (api.Found, error) { return c.Find(ctx, ref) })
+	if err == nil && found.Message != nil {
+		return found.Message.Envelope.Conversation, found.Message.Envelope.Seq, nil
+	}
+	return ref, 0, err
+}
+
+// receipts asks how far a message got, and waits for a state.
+func (a *app) receipts(ctx context.Context, conversation string, seq int64, until string, wait time.Duration) (r api.Receipts, err error) {
+	_, err = a.patiently(ctx, wait, func(step time.Duration) (bool, error) {
+		state := until
+		if wait == 0 {
+			state = ""
+		}
+		r, err = ask(ctx, a, func(c *client.Client) (api.Receipts, error) {
+			return c.Receipts(ctx, conversation, seq, state, step)
+		})
+		return err == nil && reached(r, until), err
+	})
+	if err == nil && wait > 0 {
+		r.TimedOut = !reached(r, until)
+	}
+	return r, err
+}
+
+// reached reports whether every recipient has come to a state.
+func reached(r api.Receipts, until string) bool {
+	for _, one := range r.Recipients {
+		if one.State != api.Seen && one.State != until {
+			return false
+		}
+	}
+	return true
+}
+
+func (a *app) tellReceipts(r api.Receipts) {
+	if len(r.Recipients) == 0 {
+		a.say("%s was for nobody", r.Ref)
+		return
+	}
+	a.say("%s %s", a.bold(r.Ref), a.recipients(r.Recipients))
+}
+
+// pendingState is the end of a wait for a state, or nil where it was reached.
+func (a *app) pendingState(r api.Receipts, until string, wait time.Duration) error {
+	if reached(r, until) {
+		return nil
+	}
+	return api.Errorf(api.Pending, "not %s by everybody in %s, which is not an error", until, wait).
+		WithNext("duo receipts %s --wait --for %s", r.Ref, until)
+}

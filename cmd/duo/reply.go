@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/maildir/envelope"
+	"github.com/spf13/cobra"
+)
+
+// replyOptions says what a command that has sent a message waits for.
+type replyOptions struct {
+	wait span
+	what string
+}
+
+const (
+	forReply     = "reply"
+	forSeen      = api.Seen
+	forDelivered = api.Delivered
+)
+
+func (o *replyOptions) addFlags(cmd *cobra.Command) {
+	o.what = forReply
+	addWait(cmd, &o.wait, "wait for the reply, 100s or --wait=DURATION")
+	cmd.Flags().Var(choice{&o.what, []string{forReply, forSeen, forDelivered}}, "for", "what --wait waits for")
+}
+
+// answered is a posted message and what came of waiting, as --json tells it.
+type answered struct {
+	api.Posted
+	Reply    *api.Message  `json:"reply,omitempty"`
+	Receipts *api.Receipts `json:"receipts,omitempty"`
+	TimedOut bool          `json:"timedOut"`
+}
+
+// awaitReply tells that a message was sent, waits, and tells what came.
+func (a *app) awaitReply(ctx context.Context, p api.Posted, o replyOptions) error {
+	if !a.json {
+		a.tellSent(p)
+		if err := a.flush(); err != nil {
+			return err
+		}
+	}
+	if o.what != forReply {
+		return a.awaitState(ctx, p, o)
+	}
+	reply, err := a.nextReply(ctx, p.Message.Envelope.Conversation, p.Message.Envelope.Seq, time.Duration(o.wait))
+	if err != nil {
+		return err
+	}
+	if a.json {
+		if err := a.printJSON(answered{Posted: p, Reply: reply, TimedOut: reply == nil}); err != nil {
+			return err
+		}
+	}
+	if reply == nil {
+		return a.noReply(ctx, p.Message, time.Duration(o.wait))
+	}
+	return a.reveal(ctx, api.Messages{Messages: []api.Message{*reply}}, revealOptions{printed: a.json})
+}
+
+// nextReply waits for the next message by somebody else in a conversation behind a
+// seq. It returns nil when none came in time. When the conversation is closed before
+// one comes, that is an error.
+func (a *app) nextReply(ctx context.Context, conversation string, seq int64, wait time.Duration) (*api.Message, error) {
+	var reply *api.Message
+	_, err := a.patiently(ctx, wait, func(step time.Duration) (bool, error) {
+		query := client.Events{Conversation: conversation, After: &seq, Wait: step, Limit: 1}
+		found, err := ask(ctx, a, func(c *client.Client) (api.Messages, error) { return c.Events(ctx, query) })
+		if err != nil {
+			return false, err
+		}
+		for _, m := range found.Messages {
+			seq = m.Envelope.Seq
+			switch {
+			case a.isMe(m.Envelope.From):
+			case m.Envelope.Type == envelope.Message:
+				reply = &m
+				return true, nil
+			case m.Envelope.Event == envelope.EventClose:
+				return false, api.Errorf(api.ConversationClosed, "no reply: %s", a.headline(m)).WithNext("duo read %s", m.Ref)
+			}
+		}
+		return false, nil
+	})
+	return reply, err
+}
+
+// noReply is the end of a wait in which nothing came.
+func (a *app) noReply(ctx context.Context, m api.Message, wait time.Duration) error {
+	r, err := ask(ctx, a, func(c *client.Client) (api.Receipts, error) {
+		return c.Receipts(ctx, m.Envelope.Conversation, m.Envelope.Seq, "", 0)
+	})
+	if err != nil {
+		return err
+	}
+	return api.Errorf(api.Pending, "no reply in %s, which is not an error; %s: %s", wait, m.Ref, a.recipients(r.Recipients)).
+		WithNext("duo wait --for reply %s", m.Ref)
+}
+
+// awaitState waits until all recipients have come to a state.
+func (a *app) awaitState(ctx context.Context, p api.Posted, o replyOptions) error {
+	r, err := a.receipts(ctx, p.Message.Envelope.Conversation, p.Message.Envelope.Seq, o.what, time.Duration(o.wait))
+	if err != nil {
+		return err
+	}
+	if err := a.print(answered{Posted: p, Receipts: &r, TimedOut: r.TimedOut}, func() { a.tellReceipts(r) }); err != nil {
+		return err
+	}
+	return a.pendingState(r, o.what, time.Duration(o.wait))
+}

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/maildir"
+)
+
+const (
+	startTime  = 10 * time.Second
+	startPoll  = 5 * time.Millisecond
+	otherTime  = 200 * time.Millisecond
+	maxRetries = 3
+	logTail    = 4 << 10
+	logLines   = 5 // of daemon.log that an error shows
+)
+
+// autostart reports whether this run may start a daemon.
+func (a *app) autostart() bool { return a.env("DUO_AUTOSTART") != "0" && !a.quiet }
+
+// ask asks the daemon. Where there is none it starts one, when it may. A connection
+// that broke is tried again, so a question must be one that may be repeated.
+func ask[T any](ctx context.Context, a *app, question func(*client.Client) (T, error)) (T, error) {
+	var none T
+	home, err := a.home()
+	if err != nil {
+		return none, err
+	}
+	c := a.client(home)
+	for try := 1; ; try++ {
+		answer, err := question(c)
+		if !client.Unreachable(err) || try == maxRetries {
+			return answer, err
+		}
+		if errors.Is(err, client.ErrBroken) {
+			continue
+		}
+		if !a.autostart() || !startable(err) {
+			return none, err
+		}
+		if err := start(ctx, home); err != nil {
+			return none, err
+		}
+	}
+}
+
+// startable reports whether starting a daemon can help: nobody listens. Where a
+// sandbox forbids sockets, a daemon could not use one either.
+func startable(err error) bool {
+	var e *api.Error
+	return errors.As(err, &e) && e.Code == api.Stopping ||
+		errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// start starts a daemon in the background and waits until one answers. Several
+// programs may do so at once: one daemon gets the home, the others end, and all
+// programs wait for that one.
+func start(ctx context.Context, home *maildir.Home) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, startTime, errTooSlow)
+	defer cancel()
+	c := client.New(home.SocketPath(), "")
+	for {
+		child, err := spawn(home)
+		if err != nil {
+			return cannotStart(home, err)
+		}
+		err = await(ctx, c, child)
+		if err == nil {
+			return nil
+		}
+		if errors.Is(context.Cause(ctx), context.Canceled) {
+			return context.Canceled
+		}
+		if !errors.Is(err, maildir.ErrRunning) {
+			return cannotStart(home, err)
+		}
+		if awaitOther(ctx, c) {
+			return nil
+		}
+	}
+}
+
+// awaitOther waits for the daemon that has the home: one that starts answers soon,
+// one that is ending does not, and then it is time to start another one.
+func awaitOther(ctx context.Context, c *client.Client) bool {
+	ctx, cancel := context.WithTimeout(ctx, otherTime)
+	defer cancel()
+	return await(ctx, c, nil) == nil
+}
+
+var errTooSlow = errors.New("no answer within " + startTime.String())
+
+func cannotStart(home *maildir.Home, cause error) error {
+	return api.Errorf(api.DaemonUnreachable, "start the daemon: %w%s", cause, lastLines(home.DaemonLogPath())).WithNext("duo daemon")
+}
+
+// spawn starts "duo daemon" in a session of its own, with nothing of this program's
+// environment that the daemon has no use for.
+func spawn(home *maildir.Home) (ended <-chan error, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find the duo program: %w", err)
+	}
+	log, err := os.OpenFile(home.DaemonLogPath(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the daemon's log: %w", err)
+	}
+	defer log.Close()
+	cmd := &exec.Cmd{
+		Path: self, Args: []string{"duo", "daemon"}, Dir: home.Dir,
+		Env: daemonEnvironment(os.Environ(), home.Dir), Stdout: log, Stderr: log,
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }() // ends with the daemon, or with this program
+	return done, nil
+}
+
+func daemonEnvironment(environ []string, home string) []string {
+	env := []string{"DUO_HOME=" + home}
+	for _, pair := range environ {
+		switch name, _, _ := strings.Cut(pair, "="); {
+		case name == "PATH", name == "HOME", name == "USER", name == "LANG", name == "TZ", name == "TMPDIR",
+			strings.HasPrefix(name, "LC_"), strings.HasPrefix(name, "XDG_"):
+			env = append(env, pair)
+		}
+	}
+	return env
+}
+
+// await waits until a daemon answers. It returns maildir.ErrRunning when the one
+// that was started has found another one in the home, and nobody answers yet.
+func await(ctx context.Context, c *client.Client, ended <-chan error) error {
+	for {
+		if c.Health(ctx) == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case err := <-ended:
+			return endedEarly(err)
+		case <-time.After(startPoll):
+		}
+	}
+}
+
+func endedEarly(err error) error {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == api.ExitConflict {
+		return maildir.ErrRunning
+	}
+	if err == nil {
+		return errors.New("it ended at once")
+	}
+	return fmt.Errorf("it ended at once: %w", err)
+}
+
+// lastLines is the end of a log as further lines of an error.
+func lastLines(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.Size() > logTail {
+		_, _ = f.Seek(-logTail, io.SeekEnd) // from the start, where this fails
+	}
+	data, err := io.ReadAll(io.LimitReader(f, logTail))
+	if err != nil || len(data) == 0 {
+		return ""
+	}
+	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+	return "\n" + strings.Join(lines[max(0, len(lines)-logLines):], "\n")
+}

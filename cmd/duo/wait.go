@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/maildir/envelope"
+	"github.com/spf13/cobra"
+)
+
+type waitOptions struct {
+	what         string
+	conversation string
+	from         string
+	after        int64
+	timeout      span
+	peek         bool
+}
+
+func newWait(a *app) *cobra.Command {
+	o := waitOptions{what: "any", after: -1, timeout: span(defaultWait)}
+	cmd := &cobra.Command{
+		Use: "wait [REF]", Short: "Block until one thing happens",
+		Long: `Block until there is something that you have not seen, show it and mark it seen.
+
+--for any      anything (the default)
+--for message  a message, not a join, leave or close
+--for reply    the next message behind REF by somebody else
+--for seen     REF was seen by everybody it was for
+
+A wait that ends empty is exit code 8, which is not an error: run it again, or go on.`,
+		Example: `  duo wait
+  duo wait --for message --from Nova --timeout 5m
+  duo wait --for reply c9f3a.42
+  duo wait --for seen c9f3a.42`,
+		Args: atMost(1), ValidArgsFunction: a.completeRefs,
+		RunE: func(cmd *cobra.Command, args []string) error { return a.runWait(cmd.Context(), o, args) },
+	}
+	f := cmd.Flags()
+	f.Var(choice{&o.what, []string{"any", "message", forReply, forSeen}}, "for", "what to wait for")
+	f.StringVar(&o.conversation, "conversation", "", "only in this conversation")
+	f.StringVar(&o.from, "from", "", "only from this agent")
+	f.Int64Var(&o.after, "after", -1, "only behind this seq of the conversation, seen or not")
+	f.Lookup("after").DefValue = ""
+	f.Var(&o.timeout, "timeout", "how long at most")
+	f.BoolVar(&o.peek, "peek", false, "do not mark it seen")
+	a.completeFlag(cmd, "conversation")
+	return cmd
+}
+
+func (a *app) runWait(ctx context.Context, o waitOptions, args []string) error {
+	if _, err := a.me(); err != nil {
+		return err
+	}
+	named := o.what == forReply || o.what == forSeen
+	switch {
+	case named && len(args) == 0:
+		return usage("duo wait --for "+o.what+" <message>", "wait --for %s needs a message: one like c9f3a.42", o.what)
+	case !named && len(args) == 1:
+		return usage("duo wait --for reply "+shellQuote(args[0]), "a message is waited for with --for reply or --for seen")
+	case o.after >= 0 && o.conversation == "":
+		return usage("duo wait --after "+strconv.FormatInt(o.after, 10)+" --conversation <ref>", "--after counts in one conversation: name it")
+	case o.what == forReply:
+		return a.waitReply(ctx, o, args[0])
+	case o.what == forSeen:
+		return a.runReceipts(ctx, receiptOptions{wait: o.timeout, until: api.Seen}, args[0])
+	}
+	return a.waitAny(ctx, o)
+}
+
+func (a *app) waitAny(ctx context.Context, o waitOptions) error {
+	query := client.Events{Conversation: o.conversation, From: o.from, Limit: defaultLimit}
+	if o.what == "message" {
+		query.Type = envelope.Message
+	}
+	if o.after >= 0 {
+		query.After = &o.after
+	}
+	list, err := a.events(ctx, query, time.Duration(o.timeout))
+	if err != nil {
+		return err
+	}
+	if len(list.Messages) == 0 {
+		return a.nothing(list, api.Errorf(api.Pending, "nothing came in %s, which is not an error", time.Duration(o.timeout)).WithNext("duo wait"))
+	}
+	return a.reveal(ctx, list, revealOptions{keep: o.peek})
+}
+
+func (a *app) waitReply(ctx context.Context, o waitOptions, ref string) error {
+	found, err := a.message(ctx, ref)
+	if err != nil {
+		return err
+	}
+	reply, err := a.nextReply(ctx, found.Envelope.Conversation, found.Envelope.Seq, time.Duration(o.timeout))
+	if err != nil {
+		return err
+	}
+	if reply == nil {
+		return a.nothing(api.Messages{}, asError(a.noReply(ctx, found, time.Duration(o.timeout))))
+	}
+	return a.reveal(ctx, api.Messages{Messages: []api.Message{*reply}}, revealOptions{keep: o.peek})
+}
+
+// message asks for the message that a reference names; a conversation means its last
+// message.
+func (a *app) message(ctx context.Context, ref string) (api.Message, error) {
+	found, err := ask(ctx, a, func(c *client.Client) (api.Found, error) { return c.Find(ctx, ref) })
+	switch {
+	case err != nil:
+		return api.Message{}, err
+	case found.Message != nil:
+		return *found.Message, nil
+	case found.Conversation != nil && found.Conversation.LastSeq > 0:
+		return a.message(ctx, found.Conversation.Ref+"."+strconv.FormatInt(found.Conversation.LastSeq, 10))
+	}
+	return api.Message{}, usage("duo list", "%q names no message: want one like c9f3a.42", ref)
+}

@@ -1,0 +1,4 @@
+package convlog
+
+// SetGeneration makes the log forget ids after n lines instead of generation.
+func (l *Log) SetGeneration(n int) { l.ids.limit = n }

@@ -1,0 +1,257 @@
+package convlog_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/claude-duo/duo/maildir/convlog"
+	"github.com/claude-duo/duo/maildir/envelope"
+)
+
+// The test binary runs itself as another process that writes to a log.
+func TestMain(m *testing.M) {
+	var err error
+	switch os.Getenv("CONVLOG_CHILD") {
+	case "writer":
+		err = childWriter()
+	case "limited":
+		err = childLimited()
+	default:
+		os.Exit(m.Run())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// child starts the test binary as a process of this kind.
+func child(t testing.TB, kind, path string, more ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), append(more, "CONVLOG_CHILD="+kind, "CONVLOG_PATH="+path, "GORACE=atexit_sleep_ms=0")...)
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+// childWriter writes the messages number CONVLOG_FROM, +1, … of CONVLOG_NAME, each
+// once, and says so when they are acknowledged, until it is killed.
+func childWriter() error {
+	l, err := convlog.Open(os.Getenv("CONVLOG_PATH"), convlog.Tail{}, nil, convlog.Options{LockWait: time.Minute})
+	if err != nil {
+		return err
+	}
+	var from int
+	if _, err := fmt.Sscan(os.Getenv("CONVLOG_FROM"), &from); err != nil {
+		return err
+	}
+	for i := from; ; i++ {
+		seq, err := addOnce(l, numbered(os.Getenv("CONVLOG_NAME"), i))
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%d %d\n", i, seq)
+	}
+}
+
+// numbered is message i of a writer. Some are long, so that a kill can tear them.
+func numbered(name string, i int) *envelope.Envelope {
+	e := message(strings.Repeat("x", i%7*i%50_000))
+	e.ID = envelope.NamedID(name, fmt.Sprint(i))
+	return e
+}
+
+// addOnce adds a message that may have been added before. It returns its seq.
+func addOnce(l *convlog.Log, e *envelope.Envelope) (seq int64, err error) {
+	err = update(l, func(tx *convlog.Tx) error {
+		if seq, err = tx.Find(e.ID, 1, 0); seq != 0 || err != nil {
+			return err
+		}
+		err := tx.Add(e)
+		seq = e.Seq
+		return err
+	})
+	return seq, err
+}
+
+// killed is a writer that is killed and started again.
+type killed struct {
+	name  string
+	path  string
+	acked []int64 // seq of message i
+	kills int
+}
+
+// run starts the writer, kills it after some acknowledgements, and reads what else
+// it has acknowledged until then.
+func (k *killed) run(t testing.TB) {
+	cmd := child(t, "writer", k.path, "CONVLOG_NAME="+k.name, fmt.Sprint("CONVLOG_FROM=", len(k.acked)))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	if err := cmd.Start(); err != nil {
+		t.Error(err)
+		return
+	}
+	patience := 1 + rand.IntN(8)
+	for scanner := bufio.NewScanner(out); scanner.Scan(); {
+		var i int
+		var seq int64
+		if n, _ := fmt.Sscan(scanner.Text(), &i, &seq); n != 2 || i != len(k.acked) {
+			t.Errorf("writer %s: got %q, want the acknowledgement of message %d", k.name, scanner.Text(), len(k.acked))
+		}
+		k.acked = append(k.acked, seq)
+		if patience--; patience == 0 {
+			_ = cmd.Process.Kill()
+		}
+	}
+	_ = cmd.Process.Kill()
+	if err := cmd.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("writer %s: got %v, want it killed", k.name, err)
+	}
+	k.kills++
+}
+
+func TestKilledWriters(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 2 s")
+	}
+	l, path := newLog(t, convlog.Options{LockWait: time.Minute})
+	deadline := time.Now().Add(2 * time.Second)
+	writers := []*killed{{name: "a", path: path}, {name: "b", path: path}, {name: "c", path: path}}
+	var running sync.WaitGroup
+	for _, w := range writers {
+		running.Go(func() {
+			for time.Now().Before(deadline) {
+				w.run(t)
+			}
+		})
+	}
+	own := &killed{name: "own"}
+	for time.Now().Before(deadline) {
+		seq, err := addOnce(l, numbered(own.name, len(own.acked)))
+		if err != nil {
+			t.Fatalf("Update beside the killed writers: got %v, want no error", err)
+		}
+		own.acked = append(own.acked, seq)
+	}
+	running.Wait()
+	mustAdd(t, l, message("last"))
+
+	acked := make(map[string]int64)
+	for _, w := range append(writers, own) {
+		for i, seq := range w.acked {
+			acked[numbered(w.name, i).ID] = seq
+		}
+		t.Logf("writer %s: killed %d times, %d messages acknowledged", w.name, w.kills, len(w.acked))
+	}
+	wantDense(t, path, acked)
+	if n := len(reference(readLog(t, path)).valid); n > 2+len(acked)+len(writers) {
+		t.Errorf("valid lines: got %d for %d acknowledged messages, want at most one more from each writer", n, len(acked))
+	}
+}
+
+// A write that is cut short by the limit of a process is a real short write.
+func TestAShortWrite(t *testing.T) {
+	path := writeLog(t, lines(1, 3))
+	cmd := child(t, "limited", path)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("the limited writer: got %v, want no error", err)
+	}
+	acked := make(map[string]int64)
+	for acknowledged := range strings.Lines(string(out)) {
+		var id string
+		var seq int64
+		if _, err := fmt.Sscan(acknowledged, &id, &seq); err != nil {
+			t.Fatal(err)
+		}
+		acked[id] = seq
+	}
+	if len(acked) < 10 {
+		t.Errorf("acknowledged: got %d, want at least 10", len(acked))
+	}
+	wantDense(t, path, acked)
+	if r := reference(readLog(t, path)); len(r.lines) == len(r.valid) {
+		t.Errorf("noise: got none in %d lines, want the line that was cut", len(r.lines))
+	}
+}
+
+func childLimited() error {
+	path := os.Getenv("CONVLOG_PATH")
+	signal.Ignore(syscall.SIGXFSZ)
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if err := limitFileSize(uint64(info.Size()) + 2500); err != nil {
+		return err
+	}
+	if err := writeUntil(path, convlog.ErrFailed, syscall.EFBIG); err != nil {
+		return fmt.Errorf("under the limit: %w", err)
+	}
+	if err := writeUntil(path, convlog.ErrFailed, syscall.EFBIG); err != nil {
+		return fmt.Errorf("opened again under the limit: %w", err)
+	}
+	if err := limitFileSize(1 << 30); err != nil {
+		return err
+	}
+	if err := writeUntil(path, nil); err != nil {
+		return fmt.Errorf("opened again without the limit: %w", err)
+	}
+	return nil
+}
+
+// writeUntil opens the log and adds ten lines. It wants an update to fail with all
+// these errors, and every later one to fail too.
+func writeUntil(path string, want ...error) error {
+	l, err := convlog.Open(path, convlog.Tail{}, nil, convlog.Options{})
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	var failed error
+	for range 10 {
+		e := message(strings.Repeat("x", 300))
+		err := add(l, e)
+		switch {
+		case err == nil && failed == nil:
+			fmt.Println(e.ID, e.Seq)
+		case err == nil:
+			return errors.New("an update after the failed one: got no error, want one")
+		default:
+			failed = err
+		}
+	}
+	for _, w := range want {
+		if !errors.Is(failed, w) {
+			return fmt.Errorf("got %v, want %v", failed, w)
+		}
+	}
+	return nil
+}
+
+func limitFileSize(n uint64) error {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+		return err
+	}
+	limit.Cur = n
+	return syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit)
+}

@@ -1,0 +1,226 @@
+package convlog_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/claude-duo/duo/maildir/convlog"
+)
+
+// A writer may be killed in the middle of its write: the log ends anywhere in a line.
+func TestTornTailOfEveryLength(t *testing.T) {
+	base := lines(1, 2)
+	third := line(3, "third")
+	path := writeLog(t, nil)
+	for cut := range len(third) + 1 {
+		if err := os.WriteFile(path, join(base, third[:cut]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l, err := convlog.Open(path, convlog.Tail{}, nil, unsynced)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := message("next")
+		mustAdd(t, l, e)
+		l.Close()
+		want := int64(3)
+		if cut >= len(third)-1 { // only the newline is lost: the line counts
+			want = 4
+		}
+		if e.Seq != want {
+			t.Errorf("cut at byte %d of %d: got seq %d, want %d", cut, len(third), e.Seq, want)
+		}
+		log := readLog(t, path)
+		if got := reference(log).valid; int64(len(got)) != want || !bytes.Equal(got[want-1].Bytes, e.Append(nil)) {
+			t.Errorf("cut at byte %d of %d: got %d valid lines, want %d and the new one last", cut, len(third), len(got), want)
+		}
+		wantReading(t, log)
+	}
+}
+
+// A power cut may leave zeros where the data of the last write should be.
+func TestTailOfZeros(t *testing.T) {
+	for _, zeros := range []int{1, 100, 4095, 4096, 10_000} {
+		for _, torn := range []string{"", `{"seq":3,"id":"`, string(line(3, "third")[:90])} {
+			path := writeLog(t, join(lines(1, 2), torn, strings.Repeat("\x00", zeros)))
+			l := openLog(t, path, unsynced)
+			e := message("next")
+			mustAdd(t, l, e)
+			if e.Seq != 3 {
+				t.Errorf("%d zeros behind %q: got seq %d, want 3", zeros, torn, e.Seq)
+			}
+			wantContents(t, path, "message 1", "message 2", "next")
+		}
+	}
+}
+
+func TestNoiseHarmsNoConversation(t *testing.T) {
+	l, path := newLog(t, unsynced)
+	want := []string{"first"}
+	for _, noise := range []string{
+		"hello\n", "\n", "without a newline", `{"from":"Atlas","content":"What do you think?"}` + "\n", "{", "\x00\x00", "\xff\xfe\n", "\r\n",
+		string(line(1, "again")), string(line(2, "again")), string(line(1, "again, without a newline")[:40]),
+		strings.Repeat("x", 5000) + "\n", strings.Repeat("two\n", 3),
+	} {
+		appendRaw(t, path, noise)
+		content := "after " + noise[:min(len(noise), 5)]
+		content = strings.ToValidUTF8(content, "?")
+		mustAdd(t, l, message(content))
+		want = append(want, content)
+	}
+	wantContents(t, path, want...)
+	wantReading(t, readLog(t, path))
+}
+
+func TestTheWholeLogAppendedToItself(t *testing.T) {
+	l, path := newLog(t, unsynced)
+	mustAdd(t, l, message("two"), message("three"))
+	appendRaw(t, path, string(readLog(t, path)))
+	mustAdd(t, l, message("four"))
+	wantContents(t, path, "first", "two", "three", "four")
+	wantReading(t, readLog(t, path))
+}
+
+// The shell takes no lock. Whatever it appends while an update is under way, in
+// whatever pieces, the lines of the update stay whole.
+func TestTheShellInTheMiddleOfAnUpdate(t *testing.T) {
+	for _, test := range []struct{ name, before, behind string }{
+		{"a whole line", "noise\n", ""},
+		{"a whole message", `{"from":"Atlas","content":"hi"}` + "\n", ""},
+		{"half a line", `{"from":"Atlas",`, `"content":"hi"}` + "\n"},
+		{"half a line, then nothing", "noise", ""},
+		{"blanks", "  ", "\n"},
+		{"half an own line", string(line(2, "x")[:30]), string(line(2, "x")[30:])},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l, path := newLog(t, unsynced)
+			if err := update(l, func(tx *convlog.Tx) error {
+				appendRaw(t, path, test.before)
+				for _, content := range []string{"two", "three", "four"} {
+					if err := tx.Add(message(content)); err != nil {
+						return err
+					}
+				}
+				return nil
+			}); err != nil {
+				t.Fatalf("Update: got %v, want no error", err)
+			}
+			appendRaw(t, path, test.behind)
+			mustAdd(t, l, message("five"))
+			wantContents(t, path, "first", "two", "three", "four", "five")
+			wantReading(t, readLog(t, path))
+		})
+	}
+}
+
+// A number that was given without the lock cannot be given again.
+func TestALineOfAWriterWithoutTheLock(t *testing.T) {
+	l, path := newLog(t, unsynced)
+	err := update(l, func(tx *convlog.Tx) error {
+		appendRaw(t, path, string(line(2, "rude")))
+		return tx.Add(message("polite"))
+	})
+	wantErr(t, "Update", err, convlog.ErrFailed)
+	again := openLog(t, path, unsynced)
+	mustAdd(t, again, message("polite"))
+	wantContents(t, path, "first", "rude", "polite")
+}
+
+// Bash writes a long line in pieces of 4096 bytes. A writer that meets the first
+// piece gives it a moment before it ends the line.
+func TestALongLineOfTheShellIsNotBrokenApart(t *testing.T) {
+	long := `{"from":"Atlas","content":"` + strings.Repeat("x", 9000) + `"}` + "\n"
+	for _, pieces := range [][]string{
+		{long[:4096], long[4096:8192], long[8192:]},
+		{long[:8192], long[8192:]},
+	} {
+		path := writeLog(t, lines(1, 3))
+		var noise [][]byte
+		l, err := convlog.Open(path, convlog.Tail{}, func(line convlog.Line) {
+			if line.Noise() {
+				noise = append(noise, bytes.Clone(line.Bytes))
+			}
+		}, unsynced)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		appendRaw(t, path, pieces[0])
+		done := make(chan error)
+		go func() { done <- add(l, message("behind")) }()
+		waitLocked(t, path)
+		appendRaw(t, path, pieces[1:]...)
+		if err := <-done; err != nil {
+			t.Fatalf("Update: got %v, want no error", err)
+		}
+		if len(noise) != 1 || string(noise[0])+"\n" != long {
+			t.Errorf("in %d pieces: got %d lines of noise, want the line of the shell whole", len(pieces), len(noise))
+		}
+		wantContents(t, path, "message 1", "message 2", "message 3", "behind")
+	}
+}
+
+// waitLocked waits until somebody holds the lock of a log.
+func waitLocked(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+			return
+		}
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_UN); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Fatal("the lock: got nobody who takes it, want the writer")
+}
+
+// The same with no luck at all: pieces of lines arrive at any moment, even between
+// the lines of one update. Lines of the shell may break; those of the log never do.
+func TestUpdatesWhileTheShellWrites(t *testing.T) {
+	l, path := newLog(t, unsynced)
+	piece := strings.Repeat("x", 3000)
+	stop := make(chan struct{})
+	stopped := make(chan struct{})
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	go func() {
+		defer close(stopped)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if _, err := f.WriteString([]string{piece, piece, piece + "\n", "  ", "\n"}[i%5]); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	acked := make(map[string]int64)
+	for i := range 60 {
+		a, b, c := message(fmt.Sprint("a", i)), message("b"), message("c")
+		mustAdd(t, l, a, b, c)
+		acked[a.ID], acked[b.ID], acked[c.ID] = a.Seq, b.Seq, c.Seq
+	}
+	close(stop)
+	<-stopped
+	mustAdd(t, l)
+	wantDense(t, path, acked)
+	if got := l.Tail().Seq; got != 1+3*60 {
+		t.Errorf("last seq: got %d, want %d", got, 1+3*60)
+	}
+}
