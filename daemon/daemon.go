@@ -146,8 +146,8 @@ func (h *host) close() {
 type follower struct{ *host }
 
 func (f follower) Committed(conversation string, present []envelope.Address) {
+	f.grown.Add(conversation) // before the bus: a stream that comes in between finds it in the queue
 	f.bus.Publish(conversation, present)
-	f.grown.Add(conversation)
 }
 
 func (f follower) Raw(conversation string) { f.raw.Add(conversation) }
@@ -183,6 +183,7 @@ func (h *host) run(ctx context.Context, listener net.Listener, ready func()) err
 	}
 	<-doors.ctx.Done()
 	h.logger.Info("daemon stops")
+	h.deliver.Ending()
 	return errors.Join(doors.end(), writers.end(), followers.end())
 }
 

@@ -156,12 +156,12 @@ func TestHomeIsPrivateWhateverTheUmask(t *testing.T) {
 }
 
 func TestUnsafeHomeIsRefused(t *testing.T) {
-	for name, spoil := range map[string]func(dir string) error{
-		"others can read":  func(dir string) error { return os.Chmod(dir, 0o755) },
-		"group can read":   func(dir string) error { return os.Chmod(dir, 0o750) },
-		"others can enter": func(dir string) error { return os.Chmod(dir, 0o701) },
-		"group can write":  func(dir string) error { return os.Chmod(dir, 0o720) },
-		"of another user": func(dir string) error {
+	for name, spoil := range map[string]func(t *testing.T, dir string) error{
+		"others can read":  func(_ *testing.T, dir string) error { return os.Chmod(dir, 0o755) },
+		"group can read":   func(_ *testing.T, dir string) error { return os.Chmod(dir, 0o750) },
+		"others can enter": func(_ *testing.T, dir string) error { return os.Chmod(dir, 0o701) },
+		"group can write":  func(_ *testing.T, dir string) error { return os.Chmod(dir, 0o720) },
+		"of another user": func(t *testing.T, dir string) error {
 			if os.Getuid() != 0 {
 				t.Skip("only root can give a folder away")
 			}
@@ -170,12 +170,12 @@ func TestUnsafeHomeIsRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := newHome(t).Dir
-			must(t, spoil(dir))
+			must(t, spoil(t, dir))
 			wantUnsafe(t, "Open", maildir.Open, dir)
 			wantUnsafe(t, "Init", maildir.Init, dir)
 
 			fresh := t.TempDir()
-			must(t, spoil(fresh))
+			must(t, spoil(t, fresh))
 			wantUnsafe(t, "Init of an empty folder", maildir.Init, fresh)
 			if entries, err := os.ReadDir(fresh); err != nil || len(entries) > 0 {
 				t.Errorf("the folder that was refused: got %v, %v, want it untouched", entries, err)

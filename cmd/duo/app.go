@@ -33,6 +33,7 @@ type app struct {
 
 	opened *maildir.Home
 	self   *identity
+	link   *client.Client // as self
 }
 
 func newApp() *app {
@@ -92,7 +93,10 @@ func (a *app) client(home *maildir.Home) *client.Client {
 	if a.self == nil {
 		return client.New(home.SocketPath(), "")
 	}
-	return client.New(home.SocketPath(), a.self.Name)
+	if a.link == nil {
+		a.link = client.New(home.SocketPath(), a.self.Name)
+	}
+	return a.link
 }
 
 // say prints a line of data.

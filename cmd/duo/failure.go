@@ -25,20 +25,29 @@ func usage(next, format string, args ...any) *api.Error {
 
 // fail tells an error and returns the exit code. It is the one place that does.
 func (a *app) fail(cmd *cobra.Command, err error) int {
+	a.json = a.json || slices.Contains(a.args, "--json") // it may stand behind the flag that is wrong
 	if errors.Is(err, context.Canceled) {
-		fmt.Fprintln(a.stderr, "interrupted")
-		return api.ExitInterrupted
+		return a.interrupted()
 	}
 	e := asError(err)
 	if e.Next == "" {
 		e.Next = defaultNext(cmd, e.Code)
 	}
-	if a.json || slices.Contains(a.args, "--json") {
-		a.failJSON(e)
+	if a.json {
+		a.failJSON(failed{e.Code, e.Message, e.Exit(), e.Retryable(), e.Next, e.Near})
 	} else {
 		a.failText(e)
 	}
 	return e.Exit()
+}
+
+func (a *app) interrupted() int {
+	if a.json {
+		a.failJSON(failed{Code: "interrupted", Message: "interrupted", Exit: api.ExitInterrupted, Retryable: true})
+	} else {
+		fmt.Fprintln(a.stderr, "interrupted")
+	}
+	return api.ExitInterrupted
 }
 
 // asError finds the code of an error.
@@ -100,8 +109,8 @@ type failed struct {
 	Near      []string `json:"near,omitempty"`
 }
 
-func (a *app) failJSON(e *api.Error) {
-	data, err := json.Marshal(map[string]failed{"error": {e.Code, e.Message, e.Exit(), e.Retryable(), e.Next, e.Near}})
+func (a *app) failJSON(f failed) {
+	data, err := json.Marshal(map[string]failed{"error": f})
 	if err != nil {
 		data = fmt.Appendf(nil, `{"error":{"code":"internal","message":%q,"exit":1,"retryable":false,"next":""}}`, err)
 	}

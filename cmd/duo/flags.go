@@ -15,7 +15,21 @@ const defaultWait = 100 * time.Second // less than what harnesses let a command 
 // span is a flag for a time: "30s", "2m", or a number of seconds.
 type span time.Duration
 
-func (s *span) String() string { return time.Duration(*s).String() }
+// String is empty for 0, which the help then does not show as a default.
+func (s *span) String() string {
+	if *s == 0 {
+		return ""
+	}
+	return brief(time.Duration(*s))
+}
+
+// brief writes a time as a person would: 100s rather than 1m40s.
+func brief(d time.Duration) string {
+	if d%time.Second == 0 && d < 10*time.Minute {
+		return fmt.Sprintf("%ds", d/time.Second)
+	}
+	return d.String()
+}
 
 func (s *span) Type() string { return "duration" }
 
@@ -28,6 +42,27 @@ func (s *span) Set(text string) error {
 		return fmt.Errorf("want a time like 30s or 2m, got %q", text)
 	}
 	*s = span(d)
+	return nil
+}
+
+// place is a flag for a seq, nil where it was not given.
+type place struct{ seq *int64 }
+
+func (p *place) String() string {
+	if p.seq == nil {
+		return ""
+	}
+	return strconv.FormatInt(*p.seq, 10)
+}
+
+func (p *place) Type() string { return "seq" }
+
+func (p *place) Set(text string) error {
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 {
+		return fmt.Errorf("want a seq like 42, got %q", text)
+	}
+	p.seq = &n
 	return nil
 }
 
@@ -57,8 +92,7 @@ func (c choice) Set(word string) error {
 // addWait adds --wait[=DUR] to a command that writes a message.
 func addWait(cmd *cobra.Command, wait *span, help string) {
 	cmd.Flags().Var(wait, "wait", help)
-	flag := cmd.Flags().Lookup("wait")
-	flag.NoOptDefVal, flag.DefValue = defaultWait.String(), "0s"
+	cmd.Flags().Lookup("wait").NoOptDefVal = brief(defaultWait)
 }
 
 func addLimit(cmd *cobra.Command, limit *int, what string) {

@@ -57,7 +57,7 @@ func (a *app) runMessage(cmd *cobra.Command, o messageOptions, args []string) er
 	}
 	draft.To, draft.Topic, draft.Content = agents, o.topic, text
 	err = a.sendAndWait(cmd.Context(), draft, o.reply)
-	if hint := a.unquoted(err, args); hint != nil {
+	if hint := a.unquoted(err, args); hint != nil && o.file == "" {
 		return hint
 	}
 	return err

@@ -38,6 +38,10 @@ func (a *app) files() (*files, error) {
 	if err != nil {
 		return nil, err
 	}
+	return a.filesOf(home)
+}
+
+func (a *app) filesOf(home *maildir.Home) (*files, error) {
 	ids, err := home.Conversations()
 	if err != nil {
 		return nil, err

@@ -61,7 +61,7 @@ func (a *app) runPoll(ctx context.Context, o pollOptions) error {
 		return a.reveal(ctx, list, revealOptions{keep: o.peek})
 	}
 	if o.wait > 0 {
-		return a.nothing(list, api.Errorf(api.Pending, "nothing new in %s, which is not an error", time.Duration(o.wait)).WithNext("duo poll --wait %s", time.Duration(o.wait)))
+		return a.nothing(list, api.Errorf(api.Pending, "nothing new in %s, which is not an error", &o.wait).WithNext("duo poll --wait %s", &o.wait))
 	}
 	return a.print(list, func() {
 		a.say("nothing new")

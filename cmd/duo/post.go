@@ -67,7 +67,10 @@ func (a *app) drop(draft *envelope.Envelope, why error) (*dropped, error) {
 		return nil, err
 	}
 	name := draft.ID + ".json"
-	left := &dropped{Message: draft, Queued: true, Why: why.Error(), File: filepath.Join(files.box.Dir(), mailbox.OutboxNew, name)}
+	left := &dropped{
+		Message: draft, Recipients: []api.Recipient{}, Queued: true, Why: why.Error(),
+		File: filepath.Join(files.box.Dir(), mailbox.OutboxNew, name),
+	}
 	for _, to := range draft.To {
 		left.Recipients = append(left.Recipients, api.Recipient{Agent: to, State: api.Queued})
 	}

@@ -62,7 +62,11 @@ func (a *app) runRead(ctx context.Context, o readOptions, refs []string) error {
 	}
 	if len(list.Messages) == 0 && !a.json && !o.raw {
 		a.say("nothing unread")
-		a.next("duo wait")
+		if len(refs) > 0 {
+			a.next("duo log %s", refs[0])
+		} else {
+			a.next("duo wait")
+		}
 		return nil
 	}
 	return a.reveal(ctx, list, revealOptions{raw: o.raw, keep: o.keep, whole: len(refs) > 0})

@@ -130,6 +130,6 @@ func (a *app) pendingState(r api.Receipts, until string, wait time.Duration) err
 	if reached(r, until) {
 		return nil
 	}
-	return api.Errorf(api.Pending, "not %s by everybody in %s, which is not an error", until, wait).
+	return api.Errorf(api.Pending, "not %s by everybody in %s, which is not an error", until, brief(wait)).
 		WithNext("duo receipts %s --wait --for %s", r.Ref, until)
 }

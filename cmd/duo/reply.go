@@ -97,7 +97,7 @@ func (a *app) noReply(ctx context.Context, m api.Message, wait time.Duration) er
 	if err != nil {
 		return err
 	}
-	return api.Errorf(api.Pending, "no reply in %s, which is not an error; %s: %s", wait, m.Ref, a.recipients(r.Recipients)).
+	return api.Errorf(api.Pending, "no reply in %s, which is not an error; %s: %s", brief(wait), m.Ref, a.recipients(r.Recipients)).
 		WithNext("duo wait --for reply %s", m.Ref)
 }
 

@@ -41,17 +41,23 @@ const (
 )
 
 func newRoot(a *app) *cobra.Command {
+	cobra.EnableCommandSorting = false // the help has them in the order in which they are met
+	version := false
 	root := &cobra.Command{
 		Use: "duo", Short: "Let AI agents write to each other", Long: rootLong, Example: rootExample,
 		Args: cobra.ArbitraryArgs, SilenceErrors: true, SilenceUsage: true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
+			switch {
+			case version:
+				return a.printVersion()
+			case len(args) == 0:
 				return cmd.Help()
 			}
 			return unknownCommand(cmd, args[0])
 		},
 	}
+	root.Flags().BoolVar(&version, "version", false, "print the version")
 	root.SetOut(a.out)
 	root.SetErr(a.stderr)
 	root.SetFlagErrorFunc(a.flagError)
@@ -60,7 +66,7 @@ func newRoot(a *app) *cobra.Command {
 	for _, group := range []string{groupIdentity, groupTalk, groupRead, groupHost} {
 		root.AddGroup(&cobra.Group{ID: group, Title: strings.ToUpper(group)})
 	}
-	root.SetHelpCommandGroupID(groupHost)
+	root.SetHelpCommand(newHelp())
 	add := func(group string, commands ...*cobra.Command) {
 		for _, c := range commands {
 			c.GroupID = group
@@ -70,8 +76,23 @@ func newRoot(a *app) *cobra.Command {
 	add(groupIdentity, newRegister(a), newWhoami(a), newWho(a), newFind(a), newShow(a), newUnregister(a))
 	add(groupTalk, newMessage(a), newSend(a), newReply(a), newCreate(a), newJoin(a), newInvite(a), newLeave(a), newClose(a))
 	add(groupRead, newInbox(a), newRead(a), newPoll(a), newWait(a), newWatch(a), newList(a), newLog(a), newReceipts(a))
-	add(groupHost, newDaemon(a), newUp(a), newDown(a), newStatus(a), newConfig(a), newVersion(a), newCompletion(a))
+	add(groupHost, newDaemon(a), newUp(a), newDown(a), newStatus(a), newFsck(a), newConfig(a), newVersion(a), newCompletion(a))
 	return root
+}
+
+func newHelp() *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]", Short: "Explain a command", Long: "Explain a command, as --help does.",
+		Example: "  duo help send", GroupID: groupHost, ValidArgsFunction: noCompletion,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			found, rest, err := cmd.Root().Find(args)
+			if err != nil || found == nil || len(rest) > 0 && found == cmd.Root() {
+				return unknownCommand(cmd.Root(), args[0])
+			}
+			found.InitDefaultHelpFlag()
+			return found.Help()
+		},
+	}
 }
 
 func unknownCommand(root *cobra.Command, word string) error {

@@ -21,11 +21,13 @@ func newVersion(a *app) *cobra.Command {
 		Use: "version", Short: "Print the version",
 		Long:    "Print the version of this program. It opens nothing.",
 		Example: "  duo version", Args: noArgs, ValidArgsFunction: noCompletion,
-		RunE: func(*cobra.Command, []string) error {
-			v := built()
-			return a.print(v, func() { a.say("duo %s %s %s", v.Version, v.Go, v.Platform) })
-		},
+		RunE: func(*cobra.Command, []string) error { return a.printVersion() },
 	}
+}
+
+func (a *app) printVersion() error {
+	v := built()
+	return a.print(v, func() { a.say("duo %s %s %s", v.Version, v.Go, v.Platform) })
 }
 
 func built() version {

@@ -15,13 +15,13 @@ type waitOptions struct {
 	what         string
 	conversation string
 	from         string
-	after        int64
+	after        place
 	timeout      span
 	peek         bool
 }
 
 func newWait(a *app) *cobra.Command {
-	o := waitOptions{what: "any", after: -1, timeout: span(defaultWait)}
+	o := waitOptions{what: "any", timeout: span(defaultWait)}
 	cmd := &cobra.Command{
 		Use: "wait [REF]", Short: "Block until one thing happens",
 		Long: `Block until there is something that you have not seen, show it and mark it seen.
@@ -43,8 +43,7 @@ A wait that ends empty is exit code 8, which is not an error: run it again, or g
 	f.Var(choice{&o.what, []string{"any", "message", forReply, forSeen}}, "for", "what to wait for")
 	f.StringVar(&o.conversation, "conversation", "", "only in this conversation")
 	f.StringVar(&o.from, "from", "", "only from this agent")
-	f.Int64Var(&o.after, "after", -1, "only behind this seq of the conversation, seen or not")
-	f.Lookup("after").DefValue = ""
+	f.Var(&o.after, "after", "only behind this seq of the conversation, seen or not")
 	f.Var(&o.timeout, "timeout", "how long at most")
 	f.BoolVar(&o.peek, "peek", false, "do not mark it seen")
 	a.completeFlag(cmd, "conversation")
@@ -61,8 +60,8 @@ func (a *app) runWait(ctx context.Context, o waitOptions, args []string) error {
 		return usage("duo wait --for "+o.what+" <message>", "wait --for %s needs a message: one like c9f3a.42", o.what)
 	case !named && len(args) == 1:
 		return usage("duo wait --for reply "+shellQuote(args[0]), "a message is waited for with --for reply or --for seen")
-	case o.after >= 0 && o.conversation == "":
-		return usage("duo wait --after "+strconv.FormatInt(o.after, 10)+" --conversation <ref>", "--after counts in one conversation: name it")
+	case o.after.seq != nil && o.conversation == "":
+		return usage("duo wait --after "+o.after.String()+" --conversation <ref>", "--after counts in one conversation: name it")
 	case o.what == forReply:
 		return a.waitReply(ctx, o, args[0])
 	case o.what == forSeen:
@@ -72,19 +71,16 @@ func (a *app) runWait(ctx context.Context, o waitOptions, args []string) error {
 }
 
 func (a *app) waitAny(ctx context.Context, o waitOptions) error {
-	query := client.Events{Conversation: o.conversation, From: o.from, Limit: defaultLimit}
+	query := client.Events{Conversation: o.conversation, After: o.after.seq, From: o.from, Limit: defaultLimit}
 	if o.what == "message" {
 		query.Type = envelope.Message
-	}
-	if o.after >= 0 {
-		query.After = &o.after
 	}
 	list, err := a.events(ctx, query, time.Duration(o.timeout))
 	if err != nil {
 		return err
 	}
 	if len(list.Messages) == 0 {
-		return a.nothing(list, api.Errorf(api.Pending, "nothing came in %s, which is not an error", time.Duration(o.timeout)).WithNext("duo wait"))
+		return a.nothing(list, api.Errorf(api.Pending, "nothing came in %s, which is not an error", brief(time.Duration(o.timeout))).WithNext("duo wait"))
 	}
 	return a.reveal(ctx, list, revealOptions{keep: o.peek})
 }

@@ -24,43 +24,42 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 }
 
 // exchange sends a request and reads the head of the answer. The caller closes the
-// answer's body, which sets the connection free.
+// answer's body, which sets the connection free. A daemon that has ended has closed
+// the idle connections: writing to them fails, and nothing was sent.
 func (c *Client) exchange(ctx context.Context, request []byte) (*http.Response, error) {
-	w, err := c.send(ctx, request)
-	if err != nil {
-		return nil, err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = w.SetDeadline(time.Unix(1, 0)) }) // ends what waits
-	resp, err := http.ReadResponse(w.in, nil)
-	if err != nil {
-		stop()
-		return nil, errors.Join(err, w.Close())
-	}
-	resp.Body = &answer{body: resp.Body, client: c, wire: w, stop: stop, keep: !resp.Close}
-	return resp, nil
-}
-
-// send writes a request to an idle connection, or to a new one. A daemon that has
-// ended has closed the idle ones: writing to them fails, and nothing was sent.
-func (c *Client) send(ctx context.Context, request []byte) (*wire, error) {
-	for {
-		w := c.take()
-		if w == nil {
-			break
-		}
+	for w := c.take(); w != nil; w = c.take() {
+		stop := w.obey(ctx)
 		if _, err := w.Write(request); err == nil {
-			return w, nil
+			return c.receive(w, stop, nil)
 		}
+		stop()
 		_ = w.Close() // it is of no more use
 	}
 	conn, err := c.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := conn.Write(request); err != nil {
-		return nil, errors.Join(err, conn.Close())
+	w := &wire{Conn: conn, in: bufio.NewReader(conn)}
+	stop := w.obey(ctx)
+	_, err = w.Write(request)
+	return c.receive(w, stop, err)
+}
+
+// obey ends what waits on the connection when ctx ends.
+func (w *wire) obey(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { _ = w.SetDeadline(time.Unix(1, 0)) })
+}
+
+// receive reads the head of an answer. A daemon may answer before it has read all of
+// a request, so that an error of writing is not yet the end.
+func (c *Client) receive(w *wire, stop func() bool, sent error) (*http.Response, error) {
+	resp, err := http.ReadResponse(w.in, nil)
+	if err != nil {
+		stop()
+		return nil, errors.Join(sent, err, w.Close())
 	}
-	return &wire{Conn: conn, in: bufio.NewReader(conn)}, nil
+	resp.Body = &answer{body: resp.Body, client: c, wire: w, stop: stop, keep: !resp.Close && sent == nil}
+	return resp, nil
 }
 
 func (c *Client) take() *wire {

@@ -29,6 +29,7 @@ type writer struct {
 	drop  bool // it leaves a file in the outbox, named after the token
 	shell bool // what it writes is lost where it gets behind a torn line
 	bad   bool // what it writes is refused
+	every time.Duration
 }
 
 // The scripts answer each line with the same line after the message was handed over.
@@ -73,7 +74,7 @@ func (c *crash) newProgram(cmd func() *exec.Cmd) *program {
 
 func (c *crash) addProgram(w writer, cmd func() *exec.Cmd) {
 	p := c.newProgram(cmd)
-	w.ask, w.kill, w.close = p.ask, p.kill, p.close
+	w.ask, w.kill, w.close, w.every = p.ask, p.kill, p.close, writeEvery
 	if w.name == "drop" {
 		w.ask = func(token string) (string, error) { return p.ask(token + " " + tokenID(token)) }
 	}
@@ -105,7 +106,7 @@ func (c *crash) script(text, agent, conversation string) func() *exec.Cmd {
 func (c *crash) addCommand(w writer, args ...string) {
 	run := &command{duo: duo(c.t), args: args, env: duoEnv(c.home.Dir, "DUO_AS="+w.agent)}
 	c.t.Cleanup(run.kill)
-	w.ask, w.kill, w.close = run.ask, run.kill, func() error { return nil }
+	w.ask, w.kill, w.close, w.every = run.ask, run.kill, func() error { return nil }, runEvery
 	c.add(&w)
 }
 
@@ -153,14 +154,16 @@ func (r *command) kill() {
 	}
 }
 
+// The machine is to be busy, and not so busy that nothing gets done.
 const (
-	writeEvery = 8 * time.Millisecond
-	readEvery  = 30 * time.Millisecond
+	writeEvery = 30 * time.Millisecond
+	runEvery   = 250 * time.Millisecond // where every message starts a program
+	readEvery  = 50 * time.Millisecond
 )
 
 // write sends messages until ctx ends.
 func (c *crash) write(ctx context.Context, w *writer) {
-	tick := time.NewTicker(writeEvery)
+	tick := time.NewTicker(w.every)
 	defer tick.Stop()
 	for n := 1; ctx.Err() == nil; n++ {
 		text := fmt.Sprintf("%s-%05d", w.name, n)

@@ -46,7 +46,9 @@ type Deliverer struct {
 	bus    *bus.Bus
 	logger *slog.Logger
 	queue  *work.Queue
+	now    func() time.Time
 	active atomic.Bool // something has moved since the last tick
+	ending atomic.Bool
 
 	mu       sync.Mutex
 	readers  map[string]*reader // by folder name
@@ -57,7 +59,7 @@ type Deliverer struct {
 // that have grown.
 func New(home *maildir.Home, l *ledger.Ledger, b *bus.Bus, queue *work.Queue, logger *slog.Logger) *Deliverer {
 	return &Deliverer{
-		home: home, ledger: l, bus: b, logger: logger, queue: queue,
+		home: home, ledger: l, bus: b, logger: logger, queue: queue, now: time.Now,
 		readers: make(map[string]*reader), progress: make(chan struct{}),
 	}
 }
@@ -82,6 +84,10 @@ func (d *Deliverer) Run(ctx context.Context) error {
 	d.Flush()
 	return nil
 }
+
+// Ending says that the daemon stops, and soon. What streams still hold then is put
+// into the inbox after the next start, as after a crash.
+func (d *Deliverer) Ending() { d.ending.Store(true) }
 
 // Settle waits until all that was stored before the call is delivered, or ctx ends.
 func (d *Deliverer) Settle(ctx context.Context) error { return d.queue.Settle(ctx) }
@@ -137,7 +143,7 @@ func (d *Deliverer) reader(name string) (*reader, error) {
 func (d *Deliverer) passed(r *reader, conversation string, m conv.Member) int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	passed := m.Joined - 1
+	passed := m.First() - 1
 	if k, ok := r.marks[conversation]; ok {
 		passed = max(passed, k.passed)
 	}
@@ -152,15 +158,16 @@ type recipient struct {
 	conv.Member
 	*reader
 	passed int64
-	failed bool // its folder takes no files: it waits for the next look
+	rests  bool // its folder takes no files: it waits for a later look
 }
 
 // look delivers the lines of a conversation that have not been dealt with.
 func (d *Deliverer) look(ctx context.Context, conversation string) {
-	var failed, more bool
+	var rest, more bool
 	err := d.ledger.Read(ctx, conversation, func(v ledger.View) error {
 		recipients, from := d.recipients(conversation, v.State)
-		if len(recipients) == 0 || from >= v.State.LastSeq {
+		defer func() { rest = slices.ContainsFunc(recipients, func(r *recipient) bool { return r.rests }) }()
+		if from >= v.State.LastSeq {
 			return nil
 		}
 		lines := 0
@@ -171,7 +178,6 @@ func (d *Deliverer) look(ctx context.Context, conversation string) {
 			d.deliverLine(conversation, line, recipients)
 			lines++
 		}
-		failed = slices.ContainsFunc(recipients, func(r *recipient) bool { return r.failed })
 		return nil
 	})
 	var damage *convlog.DamageError
@@ -179,20 +185,30 @@ func (d *Deliverer) look(ctx context.Context, conversation string) {
 	case err != nil && !errors.As(err, &damage) && ctx.Err() == nil:
 		d.logger.Error("delivery waits", "conv", conversation, "err", err)
 		d.queue.AddAfter(conversation, retryAfter)
-	case failed:
-		d.queue.AddAfter(conversation, retryAfter)
 	case more:
 		d.queue.Add(conversation)
+	case rest:
+		d.queue.AddAfter(conversation, retryAfter)
 	}
 	d.notify()
 }
 
+// recipients lists who lacks lines, and the line behind which to begin. One whose
+// folder took no files just now holds up nobody else.
 func (d *Deliverer) recipients(conversation string, state conv.State) (list []*recipient, from int64) {
 	from = state.LastSeq
 	for _, m := range state.Members {
-		if r := d.local(m.Address); r != nil {
-			passed := d.passed(r, conversation, m)
-			list = append(list, &recipient{Member: m, reader: r, passed: passed})
+		r := d.local(m.Address)
+		if r == nil {
+			continue
+		}
+		passed := d.passed(r, conversation, m)
+		if passed >= state.LastSeq {
+			continue
+		}
+		rests := r.resting(d.now())
+		list = append(list, &recipient{Member: m, reader: r, passed: passed, rests: rests})
+		if !rests {
 			from = min(from, passed)
 		}
 	}
@@ -202,17 +218,18 @@ func (d *Deliverer) recipients(conversation string, state conv.State) (list []*r
 func (d *Deliverer) deliverLine(conversation string, line ledger.Stored, recipients []*recipient) {
 	seq := line.Envelope.Seq
 	for _, r := range recipients {
-		if r.failed || seq <= r.passed || !r.At(seq) {
+		if r.rests || seq <= r.passed || !r.At(seq) {
 			continue
 		}
-		if err := deliverTo(r, conversation, line); err != nil {
+		if err := d.deliverTo(r, conversation, line); err != nil {
 			d.logger.Error("inbox takes no files", "agent", r.name, "conv", conversation, "seq", seq, "err", err)
-			r.failed = true
+			r.rests = true
+			r.restUntil(d.now().Add(retryAfter))
 		}
 	}
 }
 
-func deliverTo(r *recipient, conversation string, line ledger.Stored) error {
+func (d *Deliverer) deliverTo(r *recipient, conversation string, line ledger.Stored) error {
 	e := line.Envelope
 	if enters(e, r.Address) {
 		if err := r.box.Link(conversation); err != nil {
@@ -223,7 +240,7 @@ func deliverTo(r *recipient, conversation string, line ledger.Stored) error {
 		r.pass(conversation, e.Seq)
 		return nil
 	}
-	if r.offer(conversation, e.Seq, e.Timestamp, time.Now()) {
+	if r.offer(conversation, e.Seq, e.Timestamp, d.now()) {
 		return nil
 	}
 	return deposit(r.reader, mailbox.ItemOf(conversation, e.Seq, e.Timestamp), line.Bytes)
@@ -281,7 +298,7 @@ func concerns(e *envelope.Envelope, a envelope.Address) bool {
 
 // expire gives the inbox what streams had long enough.
 func (d *Deliverer) expire(ctx context.Context) {
-	limit := time.Now().Add(-confirmWithin)
+	limit := d.now().Add(-confirmWithin)
 	for _, r := range d.all() {
 		if r.hasAway() {
 			d.active.Store(true) // look again at the next tick
@@ -295,6 +312,9 @@ func (d *Deliverer) expire(ctx context.Context) {
 // toInbox writes files for messages that streams had and that are expired.
 func (d *Deliverer) toInbox(ctx context.Context, r *reader, expired func(u unseen, covered bool) bool) {
 	for _, item := range r.held(expired) {
+		if d.ending.Load() {
+			return
+		}
 		err := d.ledger.Read(ctx, item.Conversation, func(v ledger.View) error {
 			line, err := v.At(item.Seq)
 			if err != nil {
@@ -331,6 +351,7 @@ func (d *Deliverer) Flush() {
 			r.mu.Lock()
 			r.changed = true
 			r.mu.Unlock()
+			d.active.Store(true) // try again at the next tick
 		}
 	}
 }

@@ -69,8 +69,9 @@ type reader struct {
 	mu      sync.Mutex
 	marks   map[string]*mark // by conversation
 	streams map[*Stream]struct{}
-	away    int  // messages that are with streams and not in the inbox
-	changed bool // since the cursors were written
+	away    int       // messages that are with streams and not in the inbox
+	changed bool      // since the cursors were written
+	rest    time.Time // until then the folder, which took no files, is left alone
 }
 
 func newReader(name, dir string) (*reader, error) {
@@ -87,6 +88,18 @@ func newReader(name, dir string) (*reader, error) {
 		r.marks[id] = &mark{passed: c.Seen, top: c.Seen}
 	}
 	return r, nil
+}
+
+func (r *reader) restUntil(t time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rest = t
+}
+
+func (r *reader) resting(now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return now.Before(r.rest)
 }
 
 // mark returns the mark of a conversation. The caller holds the lock.

@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,11 +14,14 @@ import (
 )
 
 // Seen notes that an agent was shown the body of a message, and moves its file from
-// new to cur.
+// new to cur. Of a line that it cannot have been shown nothing is noted.
 func (d *Deliverer) Seen(agent, conversation string, seq int64) error {
 	r, err := d.reader(agent)
 	if err != nil {
 		return fmt.Errorf("mailbox of %q: %w", agent, err)
+	}
+	if !d.has(r, conversation, seq) {
+		return nil
 	}
 	u, ok := r.settle(conversation, seq, shown)
 	if ok && u.how == inInbox {
@@ -27,6 +31,13 @@ func (d *Deliverer) Seen(agent, conversation string, seq int64) error {
 	}
 	d.notify()
 	return nil
+}
+
+// has reports whether a conversation of the agent has a line.
+func (d *Deliverer) has(r *reader, conversation string, seq int64) bool {
+	state, _ := d.ledger.State(context.Background(), conversation) // of a log that cannot be read, what is known
+	_, member := state.Member(d.home.Address(r.name))
+	return member && seq >= 1 && seq <= state.LastSeq
 }
 
 // InboxChanged looks which files the agent has moved from new to cur itself.
@@ -103,11 +114,11 @@ func (d *Deliverer) Shown(agent, conversation string) int64 {
 }
 
 // Recipients tells how far a line got with everybody it was for.
-func (d *Deliverer) Recipients(state conv.State, seq int64, author envelope.Address) []api.Recipient {
+func (d *Deliverer) Recipients(state conv.State, e *envelope.Envelope) []api.Recipient {
 	list := []api.Recipient{}
 	for _, m := range state.Members {
-		if m.At(seq) && !m.Address.Same(author) {
-			list = append(list, api.Recipient{Agent: m.Address.String(), State: d.stateWith(m.Address, state.ID, seq)})
+		if m.At(e.Seq) && concerns(e, m.Address) {
+			list = append(list, api.Recipient{Agent: m.Address.String(), State: d.stateWith(m.Address, state.ID, e.Seq)})
 		}
 	}
 	return list

@@ -53,6 +53,7 @@ func (d *Deliverer) Attach(agent string, filter Filter) (*Stream, error) {
 	address := d.home.Address(r.name)
 	s := &Stream{d: d, reader: r, agent: address, filter: filter, places: make(map[string]int64), begin: make(map[string]begin)}
 	s.sub = d.bus.Subscribe(address)
+	behind := d.behind(address) // what was published before that and is not in the marks yet
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.streams[s] = struct{}{}
@@ -68,8 +69,19 @@ func (d *Deliverer) Attach(agent string, filter Filter) (*Stream, error) {
 			s.queue = append(s.queue, id)
 		}
 	}
+	s.queue = append(s.queue, slices.DeleteFunc(behind, func(id string) bool { return !s.covers(id) })...)
 	slices.Sort(s.queue)
+	s.queue = slices.Compact(s.queue)
 	return s, nil
+}
+
+// behind lists the conversations of an agent that have lines which nobody has dealt
+// with yet.
+func (d *Deliverer) behind(agent envelope.Address) []string {
+	return slices.DeleteFunc(d.queue.Names(), func(id string) bool {
+		state, err := d.ledger.State(context.Background(), id)
+		return err != nil || !state.Has(agent)
+	})
 }
 
 func (s *Stream) covers(conversation string) bool {
@@ -91,8 +103,10 @@ func (s *Stream) Confirm(conversation string, seq int64, seen bool) error {
 	if seen {
 		return s.d.Seen(s.reader.name, conversation, seq)
 	}
-	s.reader.settle(conversation, seq, confirmed)
-	s.d.notify()
+	if s.d.has(s.reader, conversation, seq) {
+		s.reader.settle(conversation, seq, confirmed)
+		s.d.notify()
+	}
 	return nil
 }
 
@@ -165,7 +179,7 @@ func (s *Stream) start(id string, state conv.State) int64 {
 		return b.seen
 	}
 	if m, ok := state.Member(s.agent); ok {
-		return m.Joined - 1
+		return m.First() - 1
 	}
 	return 0
 }

@@ -373,7 +373,7 @@ func (d *Desk) Receipts(ctx context.Context, conversation string, seq int64) (ap
 	if err != nil {
 		return api.Receipts{}, err
 	}
-	return api.Receipts{Ref: m.Ref, Recipients: d.deliver.Recipients(state, seq, m.Envelope.From)}, nil
+	return api.Receipts{Ref: m.Ref, Recipients: d.deliver.Recipients(state, m.Envelope)}, nil
 }
 
 // Await is Receipts when every recipient has got as far as until, or when ctx ends.

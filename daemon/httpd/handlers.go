@@ -90,13 +90,6 @@ func (s *Server) shown(r *request) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		state, err := s.Ledger.State(r.Context(), id)
-		if err != nil {
-			return nil, err
-		}
-		if _, ok := state.Member(s.Home.Address(r.agent)); !ok || m.Seq < 1 || m.Seq > state.LastSeq {
-			continue // nothing that the agent could have been owed
-		}
 		if err := s.Deliver.Seen(r.agent, id, m.Seq); err != nil {
 			return nil, err
 		}
@@ -191,7 +184,7 @@ func (s *Server) accept(r *request, draft *envelope.Envelope) (any, error) {
 	return api.Posted{
 		Message:      api.Message{Envelope: out.Envelope, Ref: messageRef(ref, out.Envelope.Seq), Topic: out.State.Topic},
 		Conversation: s.Desk.Summary(r.agent, out.State),
-		Recipients:   s.Deliver.Recipients(out.State, out.Envelope.Seq, out.Envelope.From),
+		Recipients:   s.Deliver.Recipients(out.State, out.Envelope),
 		Created:      out.Created, Duplicate: out.Duplicate,
 	}, nil
 }
@@ -249,10 +242,14 @@ func (s *Server) find(r *request) (any, error) {
 	}
 	name, seq, ok := maildir.SplitRef(text)
 	id, err := s.Router.Conversation(name)
-	if err != nil || !ok {
-		if _, nobody := s.Roster.Resolve(text); nobody != nil && !strings.Contains(text, ".") {
-			return nil, nobody
-		}
+	var refusal *api.Error
+	if errors.As(err, &refusal) && refusal.Code == api.BadReference { // then it is meant as a name
+		_, err = s.Roster.Resolve(text)
+	}
+	if err == nil && !ok {
+		err = api.Errorf(api.BadReference, "%q is no reference to a message: want c9f3a.42", text)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if seq > 0 {

@@ -1,6 +1,7 @@
 package httpd
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -120,13 +121,16 @@ func (s *Server) converse(conn *websocket.Conn, agent string) error {
 	defer stream.Close()
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
+	listening, finish := context.WithCancel(context.Background())
+	defer finish()
 	done := make(chan struct{})
-	go func() { // reads until the connection is closed, which converse's caller does
+	go func() {
 		defer close(done)
-		cancel(s.listen(conn, stream))
+		cancel(s.listen(listening, conn, stream))
 	}()
 	err = s.talk(ctx, conn, stream, agent)
-	_ = conn.SetReadDeadline(time.Now()) // ends listen
+	finish()
+	_ = conn.SetReadDeadline(time.Now()) // ends listen where it waits
 	<-done
 	if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) {
 		return cause
@@ -156,9 +160,13 @@ func (s *Server) streamFilter(hello api.StreamRequest) (deliver.Filter, error) {
 	return filter, nil
 }
 
-// listen reads what the client confirms. It returns why it ended.
-func (s *Server) listen(conn *websocket.Conn, stream *deliver.Stream) error {
-	extend := func(string) error { return conn.SetReadDeadline(time.Now().Add(pongWithin)) }
+// listen reads what the client confirms, until ctx ends and the deadline for reading
+// was set to the past. It returns why it ended.
+func (s *Server) listen(ctx context.Context, conn *websocket.Conn, stream *deliver.Stream) error {
+	extend := func(string) error {
+		err := conn.SetReadDeadline(time.Now().Add(pongWithin))
+		return cmp.Or(err, ctx.Err()) // in this order: who ends ctx sets the deadline after it
+	}
 	conn.SetPongHandler(extend)
 	for {
 		if err := extend(""); err != nil {
@@ -186,13 +194,24 @@ func (s *Server) talk(ctx context.Context, conn *websocket.Conn, stream *deliver
 	if err := s.write(conn, api.StreamReady{Op: "ready", Agent: agent}); err != nil {
 		return err
 	}
+	pinged := time.Now()
 	for {
-		next, cancel := context.WithTimeout(ctx, pingEvery)
+		if time.Since(pinged) >= pingEvery { // however much there is to send
+			if err := conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(writeWithin)); err != nil {
+				return err
+			}
+			pinged = time.Now()
+		}
+		next, cancel := context.WithDeadline(ctx, pinged.Add(pingEvery))
 		stop := context.AfterFunc(s.ending, cancel)
 		line, err := stream.Next(next)
 		stop()
 		cancel()
 		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case s.ending.Err() != nil:
+			return api.Errorf(api.Stopping, "the daemon is stopping")
 		case err == nil:
 			m, err := s.show(ctx, line)
 			if err != nil {
@@ -201,15 +220,7 @@ func (s *Server) talk(ctx context.Context, conn *websocket.Conn, stream *deliver
 			if err := s.write(conn, m); err != nil {
 				return err
 			}
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case s.ending.Err() != nil:
-			return api.Errorf(api.Stopping, "the daemon is stopping")
-		case errors.Is(err, context.DeadlineExceeded):
-			if err := conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(writeWithin)); err != nil {
-				return err
-			}
-		default:
+		case !errors.Is(err, context.DeadlineExceeded):
 			return err
 		}
 	}

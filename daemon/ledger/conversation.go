@@ -99,7 +99,7 @@ func (c *conversation) commit(batch []*request) {
 	var added []Stored
 	err := c.update(context.Background(), func(tx *convlog.Tx) error {
 		for _, r := range batch {
-			r.result, r.err = c.place(tx, r.line)
+			r.result, r.err = c.place(tx, r.line, added)
 			r.state = c.work
 			if r.err == nil && !r.result.Duplicate {
 				e := *r.line.Envelope
@@ -118,10 +118,11 @@ func (c *conversation) commit(batch []*request) {
 	}
 }
 
-// place checks one line against the log and the rules, and adds it to the batch.
-func (c *conversation) place(tx *convlog.Tx, line Line) (Result, error) {
+// place checks one line against the log, what this turn has added to it, and the
+// rules, and adds it too.
+func (c *conversation) place(tx *convlog.Tx, line Line, added []Stored) (Result, error) {
 	e := line.Envelope
-	if seq, err := c.findRepeat(tx, line); seq > 0 || err != nil {
+	if seq, err := findRepeat(tx, line, added); seq > 0 || err != nil {
 		return Result{Seq: seq, Duplicate: true}, err
 	}
 	if e.Raw != nil && *e.Raw < c.work.Adopted {
@@ -130,30 +131,37 @@ func (c *conversation) place(tx *convlog.Tx, line Line) (Result, error) {
 	if err := c.work.Check(e, c.ledger.opts.MaxMembers); err != nil {
 		return Result{}, err
 	}
-	if err := tx.Add(e); err != nil {
-		return Result{}, err
-	}
+	tx.AddPrepared(line.prepared)
 	c.work = c.work.Apply(e)
 	return Result{Seq: e.Seq, Timestamp: e.Timestamp}, nil
 }
 
 // findRepeat returns the seq of the line that is the same message, or 0.
-func (c *conversation) findRepeat(tx *convlog.Tx, line Line) (int64, error) {
+func findRepeat(tx *convlog.Tx, line Line, added []Stored) (int64, error) {
 	seq, err := tx.Find(line.Envelope.ID, line.After, line.Since)
 	if err != nil || seq == 0 {
 		return 0, err
 	}
-	stored, err := tx.At(seq)
-	if errors.Is(err, convlog.ErrNoLine) {
-		return seq, nil // it is in this batch
-	}
+	first, err := repeated(tx, seq, added)
 	if err != nil {
 		return 0, err
 	}
-	if e, err := envelope.Decode(stored.Bytes); err == nil && !sameMessage(e, line.Envelope) {
+	if !sameMessage(first, line.Envelope) {
 		return 0, fmt.Errorf("line %d: %w", seq, ErrReused)
 	}
 	return seq, nil
+}
+
+// repeated returns the envelope of a line in the log or in this turn.
+func repeated(tx *convlog.Tx, seq int64, added []Stored) (*envelope.Envelope, error) {
+	if i := slices.IndexFunc(added, func(s Stored) bool { return s.Envelope.Seq == seq }); i >= 0 {
+		return added[i].Envelope, nil
+	}
+	line, err := tx.At(seq)
+	if err != nil {
+		return nil, err
+	}
+	return stored(line).Envelope, nil
 }
 
 func sameMessage(a, b *envelope.Envelope) bool {
@@ -166,7 +174,7 @@ func (c *conversation) update(ctx context.Context, fill func(*convlog.Tx) error,
 	c.turn.Lock()
 	err := c.log.Update(ctx, fill)
 	var damage *convlog.DamageError
-	if err != nil && !errors.As(err, &damage) {
+	if errors.Is(err, convlog.ErrFailed) || err != nil && !errors.As(err, &damage) {
 		c.turn.Unlock()
 		return err
 	}
@@ -178,6 +186,7 @@ func (c *conversation) update(ctx context.Context, fill func(*convlog.Tx) error,
 
 // publish makes known what is on disk now. The caller holds the turn.
 func (c *conversation) publish(damage error, added *[]Stored) {
+	c.work.LastTime = c.log.Tail().Time
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.read, c.damage, c.state = true, damage, c.work
@@ -326,7 +335,6 @@ func (c *conversation) snapshot() (snapshot, bool) {
 	if len(c.raws) > 0 || !c.read || c.state.LastSeq != tail.Seq {
 		return snapshot{}, false
 	}
-	c.state.LastTime = tail.Time
 	c.saved = tail.Offset
 	return snapshot{State: c.state, Tail: tail, Noise: c.noise}, true
 }

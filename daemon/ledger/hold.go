@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"container/list"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -46,11 +47,18 @@ func (l *Ledger) peek(id string) *conversation {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e, ok := l.open[id]
-	if !ok {
+	if !ok || l.closed {
 		return nil
 	}
+	return l.use(e)
+}
+
+// use counts a user of an open log. The caller holds the lock, and the ledger is not
+// closed: Close waits for the users.
+func (l *Ledger) use(e *list.Element) *conversation {
 	c := e.Value.(*conversation)
 	c.users++
+	l.work.Add(1)
 	return c
 }
 
@@ -72,9 +80,7 @@ func (l *Ledger) hold(id string) (*conversation, error) {
 		l.evict()
 	}
 	l.recent.MoveToFront(e)
-	c := e.Value.(*conversation)
-	c.users++
-	return c, nil
+	return l.use(e), nil
 }
 
 // release ends a hold. After a failure the log is not used again: the next hold
@@ -82,6 +88,7 @@ func (l *Ledger) hold(id string) (*conversation, error) {
 func (l *Ledger) release(c *conversation, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	defer l.work.Done()
 	c.users--
 	if errors.Is(err, convlog.ErrFailed) || errors.Is(err, convlog.ErrReplaced) {
 		c.dead = true
@@ -140,10 +147,8 @@ func (l *Ledger) shut(c *conversation) {
 func (l *Ledger) Checkpoint() {
 	l.mu.Lock()
 	var held []*conversation
-	for e := l.recent.Front(); e != nil; e = e.Next() {
-		c := e.Value.(*conversation)
-		c.users++
-		held = append(held, c)
+	for e := l.recent.Front(); e != nil && !l.closed; e = e.Next() {
+		held = append(held, l.use(e))
 	}
 	l.mu.Unlock()
 	for _, c := range held {

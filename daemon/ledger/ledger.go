@@ -60,7 +60,7 @@ type Ledger struct {
 	follower Follower
 	opts     Options
 	refs     *maildir.Refs
-	work     sync.WaitGroup // committers that have outlived their caller
+	work     sync.WaitGroup // users of logs, and committers that have outlived their caller
 
 	mu     sync.Mutex
 	closed bool
@@ -92,8 +92,8 @@ func Open(home *maildir.Home, x *index.Index, follower Follower, opts Options) (
 	}, nil
 }
 
-// Close waits for the commits that are under way and closes the logs. Everything
-// that was acknowledged is on disk already.
+// Close waits for who uses a log and closes the logs. Everything that was
+// acknowledged is on disk already.
 func (l *Ledger) Close() {
 	l.mu.Lock()
 	l.closed = true
@@ -143,6 +143,8 @@ type Line struct {
 	// A repeat of the message is looked for behind the line After, or, where that is 0,
 	// among the lines stored since Since, in Unix milliseconds.
 	After, Since int64
+
+	prepared convlog.Prepared
 }
 
 // Append adds a line to its conversation unless it is there already, and returns
@@ -150,6 +152,10 @@ type Line struct {
 // *conv.Refusal; after convlog.ErrFailed nobody knows whether the line will be
 // found, and the same envelope may be tried again.
 func (l *Ledger) Append(line Line) (Result, conv.State, error) {
+	var err error
+	if line.prepared, err = convlog.Prepare(line.Envelope); err != nil {
+		return Result{}, conv.State{}, err
+	}
 	for try := 1; ; try++ {
 		c, err := l.hold(line.Envelope.Conversation)
 		if err != nil {
@@ -247,6 +253,7 @@ func (l *Ledger) Raw(id string) (*envelope.Envelope, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer l.release(c, nil)
-	return c.firstRaw(), nil
+	err = c.ready(context.Background())
+	l.release(c, err)
+	return c.firstRaw(), err
 }

@@ -6,6 +6,8 @@ package work
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -179,6 +181,13 @@ func (q *Queue) pendingBefore(round uint64) bool {
 		}
 	}
 	return false
+}
+
+// Names lists what waits or is being looked at.
+func (q *Queue) Names() []string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Collect(maps.Keys(q.state))
 }
 
 // Len is how many names wait or are being looked at.

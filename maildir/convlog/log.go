@@ -26,6 +26,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -86,10 +87,11 @@ func (t Tail) Suits(info fs.FileInfo) bool {
 func Create(path string, lines []*envelope.Envelope, now time.Time) error {
 	var buf []byte
 	for i, e := range lines {
-		var err error
-		if buf, err = appendLine(buf, e, int64(i+1), now.UnixMilli()); err != nil {
+		p, err := Prepare(e)
+		if err != nil {
 			return err
 		}
+		buf = p.append(buf, int64(i+1), now.UnixMilli())
 	}
 	if err := durable.Create(path, buf, 0o600); err != nil {
 		return fmt.Errorf("create log: %w", err)
@@ -199,7 +201,7 @@ func (l *Log) Update(ctx context.Context, fill func(*Tx) error) error {
 	if err := l.catchUp(); err != nil {
 		return err
 	}
-	tx := &Tx{log: l, seq: l.tail.Seq, time: l.tail.Time}
+	tx := &Tx{log: l, base: l.tail.Seq, seq: l.tail.Seq, time: l.tail.Time}
 	if fill != nil {
 		if err := fill(tx); err != nil {
 			l.ids.forget(l.tail.Seq)
@@ -342,64 +344,74 @@ func (l *Log) commit(tx *Tx) error {
 		return nil
 	}
 	l.length.Store(l.tail.Offset + int64(len(tx.buf)))
-	if err := l.settle(); err != nil { // fill may have taken a while
+	err := l.settle() // fill may have taken a while
+	if err == nil {
+		err = l.unmoved(tx)
+	}
+	if err != nil {
 		return l.fail(err)
 	}
-	// A crash in here leaves the first of our lines, and perhaps a torn one, which
+	// A crash inside this write leaves some of our lines and perhaps a torn one, which
 	// the next writer ends and every reader passes over.
-	for line := range bytes.Lines(tx.buf) {
-		if err := l.write(line); err != nil {
-			return l.fail(err)
-		}
+	if _, err := l.file.Write(tx.buf); err != nil {
+		return l.fail(err)
+	}
+	if err := l.landed(tx); err != nil {
+		return l.fail(err)
 	}
 	l.tail.Time = tx.time
 	return l.sync() // The commit point: the lines are in the log for good.
 }
 
-const writeTurns = 100
-
-// write appends one line and sees to it that it is a line of its own. Who appends
-// with the shell takes no lock, so half a line of theirs may get in front of ours and
-// make both noise; then ours is written again. That is why each line has a write of
-// its own: behind one that became noise, the next would be damage.
-func (l *Log) write(line []byte) error {
-	want, _ := leadingSeq(line)
-	for range writeTurns {
-		if _, err := l.file.Write(line); err != nil {
+// landed looks where the write has put the lines. Who appends with the shell takes no
+// lock, so something of theirs may have got in front, and half a line of theirs would
+// make noise of our first line and damage of the others. That half line is noise
+// whatever we do: its last byte becomes the newline that it lacks.
+func (l *Log) landed(tx *Tx) error {
+	end, err := l.file.Seek(0, io.SeekCurrent) // an append leaves the place behind itself
+	if err != nil {
+		return err
+	}
+	begin := end - int64(len(tx.buf))
+	if begin < l.tail.Offset {
+		return ErrReplaced
+	}
+	fragment, err := l.scan(begin)
+	if err == nil {
+		err = l.unmoved(tx)
+	}
+	if err != nil {
+		return err
+	}
+	if len(bytes.TrimLeft(fragment, " \t\r")) > 0 {
+		if err := l.cutOff(begin - 1); err != nil {
 			return err
 		}
-		end, err := l.file.Seek(0, io.SeekCurrent) // the write ended there
-		if err != nil {
-			return err
-		}
-		begin := end - int64(len(line))
-		if begin < l.tail.Offset {
-			return ErrReplaced
-		}
-		fragment, err := l.scan(begin)
-		if err != nil {
-			return err
-		}
-		if l.tail.Seq != want-1 {
-			return fmt.Errorf("line %d was written by somebody without the lock", want)
-		}
-		if len(fragment) == 0 {
-			l.tail.Pos = Pos{Offset: end, Seq: want}
-			return nil
-		}
-		whole := NewScanner(l.file, l.tail.Pos, end)
-		if whole.Next() && whole.Line().Seq == want { // what got in front was blanks
-			l.tail.Pos = whole.Pos()
-			return nil
-		}
-		if _, err := l.scan(end); err != nil {
-			return err
-		}
-		if err := l.settle(); err != nil {
+		if _, err := l.scan(begin); err != nil {
 			return err
 		}
 	}
-	return errors.New("somebody writes into every line")
+	l.tail.Pos = Pos{Offset: end, Seq: tx.seq}
+	return nil
+}
+
+// unmoved reports whether somebody without the lock has given the numbers that this
+// turn gives.
+func (l *Log) unmoved(tx *Tx) error {
+	if l.tail.Seq != tx.base {
+		return fmt.Errorf("line %d was written by somebody without the lock", tx.base+1)
+	}
+	return nil
+}
+
+// cutOff makes the byte at an offset a newline.
+func (l *Log) cutOff(offset int64) error {
+	f, err := openLog(l.path, os.O_WRONLY) // a file that is open for appending writes at its end only
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt([]byte{'\n'}, offset)
+	return errors.Join(err, f.Close())
 }
 
 // fail makes every later update fail. What the kernel remembers of the file is
@@ -416,6 +428,7 @@ func (l *Log) fail(cause error) error {
 // Tx is one turn of a writer. It is valid inside the fill of Update.
 type Tx struct {
 	log  *Log
+	base int64 // the last line before this turn
 	seq  int64
 	time int64
 	buf  []byte
@@ -425,31 +438,64 @@ type Tx struct {
 // Last is the seq of the last line, added ones included.
 func (tx *Tx) Last() int64 { return tx.seq }
 
-// Add stamps the envelope with the next seq and the time, which never goes back,
-// and queues it for the write. It refuses, and queues nothing, where the line would
-// not be a valid one: readers would pass it over, and the next would be damage.
+// Prepared is an envelope in the form that its line will have, but for what the log
+// gives it.
+type Prepared struct {
+	envelope *envelope.Envelope
+	text     []byte
+	stamp    int // where in text the timestamp goes
+}
+
+// maxStamp is more than seq and timestamp take in a line.
+const maxStamp = 80
+
+// Prepare does the part of Tx.Add that needs no lock. It refuses an envelope that
+// would not make a valid line: readers would pass it over, and the next would be
+// damage. The envelope must not change until it is added.
+func Prepare(e *envelope.Envelope) (Prepared, error) {
+	p := Prepared{envelope: e}
+	p.text, p.stamp = e.AppendDraft(nil)
+	sample := stamped(make([]byte, 0, len(p.text)+maxStamp), p.text, p.stamp, 1, 1)
+	seq, ok := lineSeq(sample[:len(sample)-1])
+	if !ok || seq != 1 || e.ID == "" || len(p.text) > envelope.MaxLine-maxStamp || bytes.IndexByte(p.text, '\n') >= 0 {
+		return p, fmt.Errorf("add to log: %w: id %q does not make a line of at most %d bytes of JSON", envelope.ErrInvalid, e.ID, envelope.MaxLine-maxStamp)
+	}
+	return p, nil
+}
+
+// stamped appends the line of a draft to dst, with its newline.
+func stamped(dst, text []byte, stamp int, seq, time int64) []byte {
+	dst = append(strconv.AppendInt(append(dst, `{"seq":`...), seq, 10), ',')
+	dst = append(dst, text[1:stamp]...)
+	dst = strconv.AppendInt(append(dst, `,"timestamp":`...), time, 10)
+	return append(append(dst, text[stamp:]...), '\n')
+}
+
+// Add is Prepare and AddPrepared. It refuses, and queues nothing, where the line
+// would not be a valid one.
 func (tx *Tx) Add(e *envelope.Envelope) error {
-	now := max(tx.time, tx.log.opts.Now().UnixMilli())
-	buf, err := appendLine(tx.buf, e, tx.seq+1, now)
+	p, err := Prepare(e)
 	if err != nil {
 		return err
 	}
-	tx.line, tx.buf = len(tx.buf), buf
-	tx.seq, tx.time = e.Seq, e.Timestamp
-	tx.log.ids.add(e.ID, e.Seq)
+	tx.AddPrepared(p)
 	return nil
 }
 
-// appendLine stamps the envelope and appends its line to dst.
-func appendLine(dst []byte, e *envelope.Envelope, seq, now int64) ([]byte, error) {
-	e.Seq, e.Timestamp = seq, now
-	buf := e.Append(dst)
-	line := buf[len(dst):]
-	if got, ok := lineSeq(line); !ok || got != seq || bytes.IndexByte(line, '\n') >= 0 {
-		e.Seq, e.Timestamp = 0, 0
-		return dst, fmt.Errorf("add to log: %w: id %q does not make a line of at most %d bytes of JSON", envelope.ErrInvalid, e.ID, envelope.MaxLine)
-	}
-	return append(buf, '\n'), nil
+// AddPrepared stamps the envelope with the next seq and the time, which never goes
+// back, and queues its line for the write.
+func (tx *Tx) AddPrepared(p Prepared) {
+	tx.seq++
+	tx.time = max(tx.time, tx.log.opts.Now().UnixMilli())
+	tx.line = len(tx.buf)
+	tx.buf = p.append(tx.buf, tx.seq, tx.time)
+	tx.log.ids.add(p.envelope.ID, tx.seq)
+}
+
+// append stamps the envelope and appends its line to dst.
+func (p Prepared) append(dst []byte, seq, time int64) []byte {
+	p.envelope.Seq, p.envelope.Timestamp = seq, time
+	return stamped(dst, p.text, p.stamp, seq, time)
 }
 
 // Line is the line that Add has queued last, without its newline.

@@ -34,7 +34,7 @@ func wantLargeReading(t tb, log []byte, blocks bool) {
 	valid := want.valid
 	n := int64(len(valid))
 	r := convlog.NewReader(bytes.NewReader(log), int64(len(log)))
-	for _, seq := range seqsToAsk(n, 17) {
+	for _, seq := range seqsToAsk(n, 5) {
 		if !blocks {
 			wantAt(t, r, seq, want)
 			continue
@@ -42,10 +42,9 @@ func wantLargeReading(t tb, log []byte, blocks bool) {
 		wantAnyOf(t, r, seq, valid)
 	}
 	if !blocks {
-		wantSince(t, r, n/3, want)
-		wantSince(t, r, n-3, want)
+		wantSince(t, r, n-n/4, want)
 	}
-	for _, k := range []int{1, 20, 100} {
+	for _, k := range []int{1, 20} {
 		got, err := r.Last(k)
 		wantErr(t, fmt.Sprintf("Last(%d)", k), err, nil)
 		wantLines(t, fmt.Sprintf("Last(%d)", k), got, valid[max(0, len(valid)-k):])
@@ -103,28 +102,28 @@ func TestReaderInLargeLogs(t *testing.T) {
 		{"tiny lines", sized(1, 1000, every(0)), false},
 		{"lines of growing length", sized(1, 700, func(seq int64) int { return int(seq) }), false},
 		{"lines of shrinking length", sized(1, 700, func(seq int64) int { return int(700 - seq) }), false},
-		{"1 MiB among small ones", join(sized(1, 500, every(200)), sized(501, 501, every(1<<20)), sized(502, 999, every(200)), sized(1000, 1000, every(1<<20)), sized(1001, 1010, every(200))), false},
-		{"1 MiB at the start", join(sized(1, 2, every(1<<20)), sized(3, 900, every(100))), false},
-		{"1 MiB at the end", join(sized(1, 900, every(100)), sized(901, 902, every(1<<20))), false},
-		{"1 MiB of noise", join(sized(1, 300, every(200)), strings.Repeat("noise ", 180_000), "\n", sized(301, 600, every(200))), false},
-		{"many short noise lines", join(sized(1, 300, every(200)), strings.Repeat("noise\n", 8_000), sized(301, 600, every(200))), false},
-		{"noise at the end", join(sized(1, 600, every(200)), strings.Repeat("noise\n", 8_000)), false},
-		{"a fragment of 1 MiB", join(sized(1, 600, every(200)), strings.Repeat("noise ", 180_000)), false},
+		{"1 MiB among small ones", join(sized(1, 300, every(200)), sized(301, 301, every(1<<20)), sized(302, 600, every(200)), sized(601, 601, every(1<<20)), sized(602, 610, every(200))), false},
+		{"1 MiB at the start", join(sized(1, 1, every(1<<20)), sized(2, 600, every(100))), false},
+		{"1 MiB at the end", join(sized(1, 300, every(100)), sized(301, 301, every(1<<20))), false},
+		{"300 kB of noise", join(sized(1, 300, every(200)), strings.Repeat("noise ", 50_000), "\n", sized(301, 600, every(200))), false},
+		{"many short noise lines", join(sized(1, 300, every(200)), strings.Repeat("noise\n", 4_000), sized(301, 600, every(200))), false},
+		{"noise at the end", join(sized(1, 600, every(200)), strings.Repeat("noise\n", 4_000)), false},
+		{"a fragment of 300 kB", join(sized(1, 600, every(200)), strings.Repeat("noise ", 50_000)), false},
 		{"seq never first", bytes.ReplaceAll(sized(1, 300, every(200)), []byte(`{"seq"`), []byte(`{ "seq"`)), false},
 		{"a forged line in the middle", join(sized(1, 300, every(200)), fmt.Sprintf(forged, 150), sized(301, 600, every(200))), false},
 		{"a forged line at the end", join(sized(1, 300, every(200)), fmt.Sprintf(forged, 150)), false},
 		{"the last line forged", join(sized(1, 300, every(200)), fmt.Sprintf(forged, 300)), false},
 		{"torn and written again", join(sized(1, 300, every(200)), line(301, "")[:50], "\n", sized(301, 600, every(200)), line(601, "")[:50], "\n", sized(601, 601, every(200))), false},
 		{"a high number in noise", join(sized(1, 300, every(200)), `{"seq":999999,"id":`+"\n", sized(301, 600, every(200)), `{"seq":999999,"id":`+"\n"), false},
-		{"cat log >> log", bytes.Repeat(sized(1, 600, every(200)), 2), true},
-		{"cat log >> log, three times", bytes.Repeat(sized(1, 600, every(200)), 4), true},
-		{"cat log >> log, and on", join(bytes.Repeat(sized(1, 600, every(200)), 2), sized(601, 605, every(200))), true},
-		{"cat log >> log, and far on", join(bytes.Repeat(sized(1, 600, every(200)), 2), sized(601, 1205, every(200))), true},
-		{"head log >> log", join(sized(1, 900, every(200)), sized(1, 100, every(200))), true},
-		{"head log >> log, and on", join(sized(1, 900, every(200)), sized(1, 500, every(200)), sized(901, 1300, every(200))), true},
-		{"tail log >> log", join(sized(1, 900, every(200)), sized(700, 900, every(200))), true},
-		{"old lines of the middle", join(sized(1, 900, every(200)), sized(300, 600, every(200))), true},
-		{"old lines of the middle, and on", join(sized(1, 900, every(200)), sized(300, 600, every(200)), sized(901, 1500, every(200))), true},
+		{"cat log >> log", bytes.Repeat(sized(1, 300, every(100)), 2), true},
+		{"cat log >> log, three times", bytes.Repeat(sized(1, 300, every(100)), 4), true},
+		{"cat log >> log, and on", join(bytes.Repeat(sized(1, 300, every(100)), 2), sized(301, 302, every(100))), true},
+		{"cat log >> log, and far on", join(bytes.Repeat(sized(1, 300, every(100)), 2), sized(301, 602, every(100))), true},
+		{"head log >> log", join(sized(1, 450, every(100)), sized(1, 50, every(100))), true},
+		{"head log >> log, and on", join(sized(1, 450, every(100)), sized(1, 250, every(100)), sized(451, 650, every(100))), true},
+		{"tail log >> log", join(sized(1, 450, every(100)), sized(350, 450, every(100))), true},
+		{"old lines of the middle", join(sized(1, 450, every(100)), sized(150, 300, every(100))), true},
+		{"old lines of the middle, and on", join(sized(1, 450, every(100)), sized(150, 300, every(100)), sized(451, 750, every(100))), true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -138,7 +137,7 @@ func TestReaderInRandomLargeLogs(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var log []byte
 		next := int64(1)
-		for range rapid.IntRange(1, 6).Draw(t, "stretches") {
+		for range rapid.IntRange(1, 5).Draw(t, "stretches") {
 			length := lengths.Draw(t, "length")
 			last := next + int64(rapid.IntRange(1, 1+16_000/(length+200)).Draw(t, "lines"))
 			log = append(log, sized(next, last, every(length))...)

@@ -159,7 +159,7 @@ func TestScannerAgreesWithTheDefinition(t *testing.T) {
 }
 
 func TestEveryPrefixOfALog(t *testing.T) {
-	log := join(lines(1, 2), "noise\n", lines(2, 3), `{"content":"x","seq":4}`, "\n", lines(5, 5))
+	log := join(lines(1, 2), "noise\n", lines(2, 2), `{"content":"x","seq":3}`, "\n", lines(4, 4))
 	for n := range len(log) + 1 {
 		wantReading(t, log[:n])
 	}
@@ -214,7 +214,7 @@ func TestLinesOverTheLimitAreNoise(t *testing.T) {
 	}{
 		{"at the limit", envelope.MaxLine, 3},
 		{"one byte over", envelope.MaxLine + 1, 1},
-		{"longer than any buffer", 20 << 20, 1},
+		{"longer than any buffer", 17 << 20, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -241,14 +241,13 @@ func wantLongReader(t *testing.T, log []byte, want reading) {
 	r := convlog.NewReader(bytes.NewReader(log), int64(len(log)))
 	n := int64(len(want.valid))
 	wantAt(t, r, n, want)
-	wantAt(t, r, n+1, want)
 	got, err := r.Last(2)
 	wantErr(t, "Last", err, nil)
 	wantLines(t, "Last(2)", got, want.valid[n-2:])
 }
 
 func TestALongLineWithoutItsEnd(t *testing.T) {
-	for _, length := range []int{envelope.MaxLine + 1, 20 << 20} {
+	for _, length := range []int{envelope.MaxLine + 1, 17 << 20} {
 		log := join(lines(1, 1), longLine(2, length))
 		got, err := collect(convlog.NewScanner(bytes.NewReader(log), convlog.Pos{}, -1))
 		wantErr(t, "Scanner", err, nil)

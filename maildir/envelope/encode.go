@@ -13,12 +13,34 @@ func (e *Envelope) Append(dst []byte) []byte {
 	if e.Seq != 0 {
 		w.int("seq", e.Seq)
 	}
+	e.head(&w)
+	w.nonZero("timestamp", e.Timestamp)
+	e.tail(&w)
+	return append(w.buf, '}')
+}
+
+// AppendDraft adds the envelope to dst as Append does, but without seq and
+// timestamp. A stamped line has the seq behind the opening brace, and the timestamp,
+// with a comma before it, at the offset stamp of what was added.
+func (e *Envelope) AppendDraft(dst []byte) (line []byte, stamp int) {
+	w := writer{buf: append(dst, '{'), first: true}
+	e.head(&w)
+	stamp = len(w.buf) - len(dst)
+	e.tail(&w)
+	return append(w.buf, '}'), stamp
+}
+
+// head writes what stands between seq and timestamp.
+func (e *Envelope) head(w *writer) {
 	w.text("id", e.ID)
 	w.text("type", string(e.Type))
 	w.text("event", e.Event)
 	w.text("from", e.From.String())
 	w.text("conversation", e.Conversation)
-	w.nonZero("timestamp", e.Timestamp)
+}
+
+// tail writes what stands behind timestamp.
+func (e *Envelope) tail(w *writer) {
 	w.optional("after", e.After)
 	w.list("to", e.To)
 	if e.ReplyTo.ID != "" {
@@ -51,7 +73,6 @@ func (e *Envelope) Append(dst []byte) []byte {
 		w.name(f.Name)
 		w.buf = append(w.buf, f.Value...)
 	}
-	return append(w.buf, '}')
 }
 
 // MarshalJSON is Append, so that an envelope nested in a reply of the API has the
