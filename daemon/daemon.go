@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -230,7 +231,8 @@ func (s *stage) end() error {
 
 const checkpointEvery = 2 * time.Second
 
-// checkpoints keeps the index near what the logs have come to.
+// checkpoints keeps the index near what the logs have come to, and ends a daemon whose
+// home was deleted.
 func (h *host) checkpoints(ctx context.Context) error {
 	tick := time.NewTicker(checkpointEvery)
 	defer tick.Stop()
@@ -239,6 +241,11 @@ func (h *host) checkpoints(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+			if _, err := os.Stat(h.home.RunDir()); errors.Is(err, fs.ErrNotExist) {
+				h.logger.Error("home is gone", "path", h.home.Dir)
+				h.stop()
+				return nil
+			}
 			h.ledger.Checkpoint()
 		}
 	}

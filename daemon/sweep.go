@@ -9,11 +9,13 @@ import (
 
 	"github.com/claude-duo/duo/daemon/ledger"
 	"github.com/claude-duo/duo/daemon/roster"
+	"github.com/claude-duo/duo/maildir/convlog"
 	"github.com/claude-duo/duo/maildir/mailbox"
 )
 
 const (
 	youngFolder = time.Second
+	retryAfter  = time.Second
 	staleTemp   = 36 * time.Hour
 	clockSlack  = 2 * time.Second // how coarse the times of files may be
 )
@@ -32,8 +34,14 @@ func (h *host) refresh(ctx context.Context, id string) {
 	if !h.ledger.Changed(id) {
 		return
 	}
-	if err := h.ledger.Refresh(ctx, id); err != nil && !errors.Is(err, ledger.ErrNotFound) && ctx.Err() == nil {
-		h.logger.Warn("log is not read", "conv", id, "err", err)
+	err := h.ledger.Refresh(ctx, id)
+	if err == nil || errors.Is(err, ledger.ErrNotFound) || ctx.Err() != nil {
+		return
+	}
+	h.logger.Warn("log is not read", "conv", id, "err", err)
+	var damage *convlog.DamageError
+	if !errors.As(err, &damage) {
+		h.logs.AddAfter(id, retryAfter)
 	}
 }
 

@@ -73,6 +73,22 @@ func (h *Home) SocketPath() string {
 	return filepath.Join(base, "duo-"+hex.EncodeToString(sum[:8])+".sock")
 }
 
+// LinkSocket makes a socket that is not in the home be found there, by clients with
+// another environment.
+func (h *Home) LinkSocket(path string) error {
+	link := filepath.Join(h.RunDir(), "duo.sock")
+	if path == link {
+		return nil
+	}
+	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("link socket: %w", err)
+	}
+	if err := os.Symlink(path, link); err != nil {
+		return fmt.Errorf("link socket: %w", err)
+	}
+	return nil
+}
+
 // ErrRunning means that a daemon holds this home already.
 var ErrRunning = errors.New("a daemon is already running")
 

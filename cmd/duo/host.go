@@ -3,8 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"os"
-	"strings"
+	"syscall"
 	"time"
 
 	"github.com/claude-duo/duo/cmd/duo/internal/frame"
@@ -68,12 +67,16 @@ func (a *app) runDown(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = a.client(home).Stop(ctx)
+	c := a.client(home)
+	status, err := c.Status(ctx)
+	if err == nil {
+		err = c.Stop(ctx)
+	}
 	ran := err == nil
 	if err != nil && !client.Unreachable(err) {
 		return err
 	}
-	if err := awaitEnd(ctx, home); err != nil {
+	if err := awaitEnd(ctx, home, status.PID); err != nil {
 		return err
 	}
 	return a.print(stopped{ran, home.Dir}, func() {
@@ -91,8 +94,9 @@ const (
 	endPoll = 10 * time.Millisecond
 )
 
-// awaitEnd waits until no daemon has the home.
-func awaitEnd(ctx context.Context, home *maildir.Home) error {
+// awaitEnd waits until no daemon has the home, or the one with the process id is
+// gone: a command that was waiting may have started the next one already.
+func awaitEnd(ctx context.Context, home *maildir.Home, pid int) error {
 	for end := time.Now().Add(endTime); ; pause(ctx, endPoll) {
 		release, err := home.LockDaemon()
 		switch {
@@ -100,12 +104,12 @@ func awaitEnd(ctx context.Context, home *maildir.Home) error {
 			return release()
 		case !errors.Is(err, maildir.ErrRunning):
 			return err
+		case pid > 0 && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH):
+			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case time.Now().After(end):
-			pid, _ := os.ReadFile(home.PidPath()) // for the hint only
-			return api.Errorf(api.Busy, "the daemon has not ended within %s", endTime).
-				WithNext("kill %s", strings.TrimSpace(string(pid)))
+			return api.Errorf(api.Busy, "the daemon has not ended within %s", endTime).WithNext("kill $(cat %s)", shellQuote(home.PidPath()))
 		}
 	}
 }

@@ -4,10 +4,12 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/client"
 	"github.com/claude-duo/duo/maildir/envelope"
 )
 
@@ -149,5 +151,23 @@ func TestDaemonEnvironment(t *testing.T) {
 	want := []string{"DUO_HOME=/home", "PATH=/bin", "HOME=/h", "LC_ALL=C", "XDG_RUNTIME_DIR=/r"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Where a sandbox forbids sockets, a daemon is not started: it could use none either.
+func TestStartable(t *testing.T) {
+	for _, step := range []struct {
+		err  error
+		want bool
+	}{
+		{api.Errorf(api.DaemonUnreachable, "%w: %w", client.ErrNoDaemon, syscall.ENOENT), true},
+		{api.Errorf(api.DaemonUnreachable, "%w: %w", client.ErrNoDaemon, syscall.ECONNREFUSED), true},
+		{api.Errorf(api.Stopping, "stopping"), true},
+		{api.Errorf(api.DaemonUnreachable, "%w: %w", client.ErrNoDaemon, syscall.EPERM), false},
+		{api.Errorf(api.DaemonUnreachable, "%w: %w", client.ErrNoDaemon, syscall.EACCES), false},
+	} {
+		if got := startable(step.err); got != step.want {
+			t.Errorf("startable(%v) = %t, want %t", step.err, got, step.want)
+		}
 	}
 }

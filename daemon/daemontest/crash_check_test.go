@@ -7,24 +7,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"testing"
 
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/claude-duo/duo/maildir/fsck"
 	"github.com/claude-duo/duo/maildir/mailbox"
 )
-
-// waitingFindings is what fsck says is not done yet.
-func waitingFindings(t testing.TB, home string) []fsck.Finding {
-	t.Helper()
-	report, err := fsck.Home(home)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return slices.DeleteFunc(report.Findings, func(f fsck.Finding) bool {
-		return f.Kind != fsck.Raw && f.Kind != fsck.NotGiven && f.Kind != fsck.WaitingDrops
-	})
-}
 
 // problems says what is wrong with the home after a run. The daemon has stopped.
 func (c *crash) problems() []string {

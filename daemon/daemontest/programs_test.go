@@ -179,12 +179,17 @@ func (p *process) term() {
 			p.t.Errorf("the daemon stops with %v:\n%s", err, p.said())
 		}
 	case <-time.After(stopsWithin):
-		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // it says what it is doing
-		err := <-p.done
-		p.done <- err
-		p.t.Errorf("the daemon does not stop within %s:\n%s", stopsWithin, p.said())
+		p.t.Errorf("the daemon does not stop within %s:\n%s", stopsWithin, p.dump())
 	}
 	p.checkRaces()
+}
+
+// dump ends the daemon, and returns what all its goroutines were doing.
+func (p *process) dump() string {
+	_ = p.cmd.Process.Signal(syscall.SIGQUIT) // it may have ended just now
+	err := <-p.done
+	p.done <- err
+	return p.said()
 }
 
 const maxSaid = 100_000

@@ -52,6 +52,7 @@ type Deliverer struct {
 
 	mu       sync.Mutex
 	readers  map[string]*reader // by folder name
+	unusable map[string]bool    // by folder name: tried in vain, and told
 	progress chan struct{}      // closed and replaced when a message got further
 }
 
@@ -60,7 +61,7 @@ type Deliverer struct {
 func New(home *maildir.Home, l *ledger.Ledger, b *bus.Bus, queue *work.Queue, logger *slog.Logger) *Deliverer {
 	return &Deliverer{
 		home: home, ledger: l, bus: b, logger: logger, queue: queue, now: time.Now,
-		readers: make(map[string]*reader), progress: make(chan struct{}),
+		readers: make(map[string]*reader), unusable: make(map[string]bool), progress: make(chan struct{}),
 	}
 }
 
@@ -98,27 +99,33 @@ func (d *Deliverer) Recover(ctx context.Context, conversation string) {
 	if err != nil {
 		d.logger.Warn("conversation is not read", "conv", conversation, "err", err)
 	}
+	rest := false
 	for _, m := range state.Members {
-		if r := d.local(m.Address); r != nil && d.passed(r, conversation, m) < state.LastSeq {
-			d.queue.Add(conversation)
-			return
+		r, err := d.local(m.Address)
+		if r != nil {
+			err = r.box.Link(conversation) // a power cut may have taken it, or somebody
 		}
+		if err != nil {
+			d.logger.Warn("agent has no link to a conversation", "agent", m.Address.Name, "conv", conversation, "err", err)
+		}
+		rest = rest || err != nil || r != nil && d.passed(r, conversation, m) < state.LastSeq
+	}
+	if rest {
+		d.queue.Add(conversation)
 	}
 }
 
-// local returns the reader of an agent of this host, nil for others.
-func (d *Deliverer) local(a envelope.Address) *reader {
+// local returns the reader of an agent of this host, nil for others. The error tells
+// that the agent's mailbox cannot be used now.
+func (d *Deliverer) local(a envelope.Address) (*reader, error) {
 	if a.Host != d.home.Host.Name {
-		return nil
+		return nil, nil
 	}
 	r, err := d.reader(a.Name)
-	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			d.logger.Error("mailbox cannot be used", "agent", a.Name, "err", err)
-		}
-		return nil
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
 	}
-	return r
+	return r, err
 }
 
 func (d *Deliverer) reader(name string) (*reader, error) {
@@ -134,8 +141,13 @@ func (d *Deliverer) reader(name string) (*reader, error) {
 	}
 	r, err := newReader(name, dir)
 	if err != nil {
+		if !d.unusable[name] {
+			d.logger.Error("mailbox cannot be used", "agent", name, "err", err)
+		}
+		d.unusable[name] = true
 		return nil, err
 	}
+	delete(d.unusable, name)
 	d.readers[name] = r
 	return r, nil
 }
@@ -198,7 +210,10 @@ func (d *Deliverer) look(ctx context.Context, conversation string) {
 func (d *Deliverer) recipients(conversation string, state conv.State) (list []*recipient, from int64) {
 	from = state.LastSeq
 	for _, m := range state.Members {
-		r := d.local(m.Address)
+		r, err := d.local(m.Address)
+		if err != nil {
+			list = append(list, &recipient{Member: m, rests: true})
+		}
 		if r == nil {
 			continue
 		}

@@ -11,7 +11,6 @@ const (
 	ConfirmWithin = confirmWithin
 	RetryAfter    = retryAfter
 	MaxEarly      = maxEarly
-	KeptSeen      = keptSeen
 )
 
 // SetClock makes the deliverer look at another clock. It is called before Run.
@@ -19,6 +18,9 @@ func (d *Deliverer) SetClock(now func() time.Time) { d.now = now }
 
 // Expire is what Run does every second.
 func (d *Deliverer) Expire(ctx context.Context) { d.expire(ctx) }
+
+// TidyTo is Tidy with another limit.
+func (d *Deliverer) TidyTo(agent string, kept int) error { return d.tidy(agent, kept) }
 
 // Early counts the lines of a conversation that an agent was shown before the
 // follower came to them.

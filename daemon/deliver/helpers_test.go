@@ -181,6 +181,14 @@ func (p *post) say(id, agent, content string) int64 {
 	return p.add(id, &envelope.Envelope{Type: envelope.Message, From: p.home.Address(agent), Content: content})
 }
 
+// offer is say for other goroutines than the test's.
+func (p *post) offer(id, agent string) {
+	e := &envelope.Envelope{ID: envelope.NewID(), Type: envelope.Message, Conversation: id, From: p.home.Address(agent), Content: "hi"}
+	if _, _, err := p.ledger.Append(ledger.Line{Envelope: e}); err != nil {
+		p.t.Errorf("Append: %v", err)
+	}
+}
+
 func (p *post) join(id, agent string) int64 {
 	p.t.Helper()
 	return p.add(id, &envelope.Envelope{Type: envelope.Join, From: p.home.Address(agent)})
@@ -271,15 +279,17 @@ func (p *post) receipts(id string, seq int64) []string {
 // until waits for a receipt.
 func (p *post) until(id string, seq int64, want string) {
 	p.t.Helper()
+	deadline := time.After(daemontest.Patience)
 	for {
 		progress := p.Progress()
-		if got := p.receipts(id, seq); slices.Contains(got, want) {
+		got := p.receipts(id, seq)
+		if slices.Contains(got, want) {
 			return
 		}
 		select {
 		case <-progress:
-		case <-time.After(daemontest.Patience):
-			p.t.Fatalf("line %d: got %q, want %q", seq, p.receipts(id, seq), want)
+		case <-deadline:
+			p.t.Fatalf("line %d: got %q, want %q", seq, got, want)
 		}
 	}
 }

@@ -69,16 +69,18 @@ func (d *Deliverer) InboxChanged(agent string) {
 }
 
 // Tidy removes files of seen messages that are many and old; the logs have them.
-func (d *Deliverer) Tidy(agent string) error {
+func (d *Deliverer) Tidy(agent string) error { return d.tidy(agent, keptSeen) }
+
+func (d *Deliverer) tidy(agent string, kept int) error {
 	r, err := d.reader(agent)
 	if err != nil {
 		return err
 	}
 	items, err := r.box.Seen()
-	if err != nil || len(items) <= keptSeen {
+	if err != nil || len(items) <= kept {
 		return err
 	}
-	items = items[:len(items)-keptSeen]
+	items = items[:len(items)-kept]
 	r.mu.Lock()
 	items = slices.DeleteFunc(items, func(i mailbox.Item) bool {
 		m, ok := r.marks[i.Conversation]
@@ -125,8 +127,8 @@ func (d *Deliverer) Recipients(state conv.State, e *envelope.Envelope) []api.Rec
 }
 
 func (d *Deliverer) stateWith(a envelope.Address, conversation string, seq int64) string {
-	r := d.local(a)
-	if r == nil {
+	r, err := d.local(a)
+	if r == nil || err != nil {
 		return api.Stored
 	}
 	r.mu.Lock()

@@ -168,7 +168,7 @@ func (d *Desk) Conversations(ctx context.Context, agent string, q Query) (api.Co
 		}
 	}
 	slices.SortFunc(list, func(a, b api.Conversation) int { return int(b.LastTime - a.LastTime) })
-	limit := limited(q.Limit)
+	limit := Limit(q.Limit)
 	return api.Conversations{Conversations: list[:min(limit, len(list))], More: max(0, len(list)-limit)}, nil
 }
 
@@ -182,7 +182,9 @@ func (q Query) takes(c api.Conversation) bool {
 	})
 }
 
-func limited(n int) int {
+// Limit is how many things a list has at most, when n are asked for and 0 means the
+// usual number.
+func Limit(n int) int {
 	if n <= 0 {
 		return defaultLimit
 	}
@@ -196,7 +198,7 @@ func (d *Desk) Inbox(ctx context.Context, agent string, limit int) (api.Inbox, e
 	if err != nil {
 		return api.Inbox{}, err
 	}
-	limit = limited(limit)
+	limit = Limit(limit)
 	inbox := api.Inbox{Items: []api.InboxItem{}, More: max(0, len(items)-limit), Failed: d.failedDrops(agent)}
 	for _, item := range items[:min(limit, len(items))] {
 		m, err := d.Message(ctx, item.Conversation, item.Seq)
@@ -312,7 +314,7 @@ func (d *Desk) Read(ctx context.Context, agent string, ask api.Read, resolve fun
 	if err != nil {
 		return api.Messages{}, err
 	}
-	limit := limited(ask.Limit)
+	limit := Limit(ask.Limit)
 	out := api.Messages{Messages: []api.Message{}, More: max(0, len(items)-limit)}
 	for _, item := range items[:min(limit, len(items))] {
 		m, err := d.Message(ctx, item.Conversation, item.Seq)

@@ -180,13 +180,26 @@ func (s *Server) accept(r *request, draft *envelope.Envelope) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	ref := s.Ledger.Refs().Short(out.State.ID)
+	m, err := s.posted(r, out)
+	if err != nil {
+		return nil, err
+	}
 	return api.Posted{
-		Message:      api.Message{Envelope: out.Envelope, Ref: messageRef(ref, out.Envelope.Seq), Topic: out.State.Topic},
+		Message:      m,
 		Conversation: s.Desk.Summary(r.agent, out.State),
 		Recipients:   s.Deliver.Recipients(out.State, out.Envelope),
 		Created:      out.Created, Duplicate: out.Duplicate,
 	}, nil
+}
+
+// posted is the message as it stands in the log, with what has crossed it.
+func (s *Server) posted(r *request, out router.Outcome) (api.Message, error) {
+	e := out.Envelope
+	if e.Type == envelope.Message && e.After != nil && *e.After < e.Seq-1 {
+		return s.Desk.Message(r.Context(), out.State.ID, e.Seq)
+	}
+	ref := messageRef(s.Ledger.Refs().Short(out.State.ID), e.Seq)
+	return api.Message{Envelope: e, Ref: ref, Topic: out.State.Topic}, nil
 }
 
 // alreadyIn answers who joins a conversation twice: that is no error.
@@ -281,7 +294,7 @@ func (s *Server) events(r *request) (any, error) {
 		return nil, err
 	}
 	defer stream.Close()
-	return s.gather(r, stream, ctx, int(max(1, min(limit, 500))))
+	return s.gather(r, stream, ctx, desk.Limit(int(limit)))
 }
 
 func (s *Server) eventFilter(r *request) (deliver.Filter, error) {

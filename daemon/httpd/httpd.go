@@ -87,7 +87,11 @@ func Listen(home *maildir.Home) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open socket: %w", err)
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
+	err = os.Chmod(path, 0o600)
+	if err == nil {
+		err = home.LinkSocket(path)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open socket: %w", err), listener.Close())
 	}
 	return listener, nil

@@ -260,7 +260,8 @@ func (s *Server) hangUp(conn *websocket.Conn, err error) {
 	default:
 		code = websocket.ClosePolicyViolation
 	}
-	text := e.Message[:min(len(e.Message), maxReason)]
+	text := string(e.Code) + ": " + e.Message
+	text = text[:min(len(text), maxReason)]
 	frame := websocket.FormatCloseMessage(code, strings.ToValidUTF8(text, ""))
 	_ = conn.WriteControl(websocket.CloseMessage, frame, time.Now().Add(time.Second)) // it may be gone
 }

@@ -227,6 +227,34 @@ func TestFindInAVeryLongLog(t *testing.T) {
 	}
 }
 
+// The search reads the log in pieces of 256 KiB, and an id may stand across two.
+func TestFindAcrossTwoPieces(t *testing.T) {
+	const piece = 256 << 10
+	body := lines(2, 3000)
+	for shift := 0; shift < 200; shift += 12 {
+		log := join(longLine(1, 400+shift), "\n", body)
+		path := writeLog(t, log)
+		valid := reference(log[:piece+1000]).valid
+		across := valid[0]
+		for _, line := range valid {
+			if line.Offset < piece {
+				across = line
+			}
+		}
+		l, err := convlog.Open(path, convlog.Tail{Pos: convlog.Pos{Offset: int64(len(log)), Seq: 3000}, Time: lineTime(3000)}, nil, unsynced)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.SetGeneration(10)
+		for seq := across.Seq - 1; seq <= across.Seq+1; seq++ {
+			if got := find(t, l, strings.ToUpper(lineID(seq)), 0, 0); got != seq {
+				t.Errorf("Find of line %d near byte %d: got %d", seq, piece, got)
+			}
+		}
+		l.Close()
+	}
+}
+
 // The log against a plain list, with a cache of a few lines that fills, turns over,
 // and is lost when the log is opened again.
 func TestFindAgreesWithAList(t *testing.T) {
@@ -283,12 +311,15 @@ func (m *findMachine) add(t *rapid.T) {
 }
 
 func (m *findMachine) find(t *rapid.T) {
-	id := envelope.NewID()
-	if len(m.ids) > 0 && rapid.IntRange(0, 4).Draw(t, "known") > 0 {
-		id = rapid.SampledFrom(m.ids).Draw(t, "id")
+	m.findOne(t, envelope.NewID())
+	for range min(3, len(m.ids)) {
+		m.findOne(t, rapid.SampledFrom(m.ids).Draw(t, "id"))
 	}
+}
+
+func (m *findMachine) findOne(t *rapid.T, id string) {
 	after := rapid.Int64Range(0, int64(len(m.ids))+1).Draw(t, "after")
-	since := rapid.SampledFrom([]int64{0, m.time - 5, m.time, m.time + 1}).Draw(t, "since")
+	since := rapid.SampledFrom([]int64{0, 0, m.time - 5, m.time, m.time + 1}).Draw(t, "since")
 	got := find(t, m.log, id, after, since)
 	seq := int64(slices.Index(m.ids, id) + 1)
 	bounded := seq > 0 && (seq <= after || m.times[seq-1] < since)

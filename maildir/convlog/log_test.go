@@ -363,6 +363,31 @@ func TestAddRefusesWhatMakesNoLine(t *testing.T) {
 	}
 }
 
+func TestTheLineThatIsQueuedIsTheLineThatIsWritten(t *testing.T) {
+	l, path := newLog(t, unsynced)
+	var queued []byte
+	if err := update(l, func(tx *convlog.Tx) error {
+		for _, content := range []string{"two", "three"} {
+			e := message(content)
+			p, err := convlog.Prepare(e)
+			if err != nil {
+				return err
+			}
+			tx.AddPrepared(p)
+			if got, want := tx.Line(), e.Append(nil); !bytes.Equal(got, want) {
+				t.Errorf("Line: got %s, want %s", got, want)
+			}
+			queued = append(append(queued, tx.Line()...), '\n')
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got := readLog(t, path); !bytes.HasSuffix(got, queued) {
+		t.Errorf("log: got %s, want it to end with %s", got, queued)
+	}
+}
+
 func TestALineOfTheLargestSize(t *testing.T) {
 	l, path := newLog(t, unsynced)
 	e := message("")

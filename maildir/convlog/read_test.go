@@ -112,6 +112,7 @@ func TestReaderInLargeLogs(t *testing.T) {
 		{"seq never first", bytes.ReplaceAll(sized(1, 300, every(200)), []byte(`{"seq"`), []byte(`{ "seq"`)), false},
 		{"a forged line in the middle", join(sized(1, 300, every(200)), fmt.Sprintf(forged, 150), sized(301, 600, every(200))), false},
 		{"a forged line at the end", join(sized(1, 300, every(200)), fmt.Sprintf(forged, 150)), false},
+		{"a long line again at the end", join(sized(1, 2, every(9000)), sized(1, 1, every(9000))), false},
 		{"the last line forged", join(sized(1, 300, every(200)), fmt.Sprintf(forged, 300)), false},
 		{"torn and written again", join(sized(1, 300, every(200)), line(301, "")[:50], "\n", sized(301, 600, every(200)), line(601, "")[:50], "\n", sized(601, 601, every(200))), false},
 		{"a high number in noise", join(sized(1, 300, every(200)), `{"seq":999999,"id":`+"\n", sized(301, 600, every(200)), `{"seq":999999,"id":`+"\n"), false},
@@ -183,6 +184,30 @@ func TestReaderReadsLittle(t *testing.T) {
 				t.Errorf("%s: At(%d): got %d bytes read of %d, want at most %d", test.name, seq, c.read, len(test.log), test.limit)
 			}
 		}
+	}
+}
+
+// A guess that lands on the line itself is as good as any other.
+func TestReaderReadsLittleForEveryLine(t *testing.T) {
+	log := sized(1, 2000, every(100))
+	c := &counter{log: bytes.NewReader(log)}
+	r := convlog.NewReader(c, int64(len(log)))
+	for seq := int64(1500); seq < 1700; seq++ {
+		c.read = 0
+		if line, err := r.At(seq); err != nil || line.Seq != seq || c.read > 200<<10 {
+			t.Errorf("At(%d): got line %d, %v, %d bytes read of %d, want at most 200 KiB", seq, line.Seq, err, c.read, len(log))
+		}
+	}
+}
+
+// Older lines stand in the log again, where a guess for their numbers leads, and far
+// from where the reader looks whether the numbers fall. What follows them is no damage.
+func TestSinceInsideABlockOfOlderLines(t *testing.T) {
+	log := join(sized(1, 1000, every(100)), sized(930, 980, every(100)), sized(1001, 2000, every(100)))
+	want := reference(log)
+	r := convlog.NewReader(bytes.NewReader(log), int64(len(log)))
+	for seq := int64(960); seq <= 985; seq++ {
+		wantAnyOf(t, r, seq, want.valid)
 	}
 }
 

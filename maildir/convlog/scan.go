@@ -208,10 +208,7 @@ func (s *Scanner) skipLong() (int, bool) {
 
 // consume passes over n bytes, which may be more than were kept.
 func (s *Scanner) consume(n int) {
-	s.start, s.seen = s.start+n, 0
-	if s.start > s.end {
-		s.start, s.end = 0, 0
-	}
+	s.start, s.seen = min(s.start+n, s.end), 0
 }
 
 // leadingSeq reads the seq from the head of a line that begins with it, as duo

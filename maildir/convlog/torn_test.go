@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -135,33 +136,50 @@ func TestALineOfAWriterWithoutTheLock(t *testing.T) {
 // piece gives it a moment before it ends the line.
 func TestALongLineOfTheShellIsNotBrokenApart(t *testing.T) {
 	long := `{"from":"Atlas","content":"` + strings.Repeat("x", 9000) + `"}` + "\n"
-	for _, pieces := range [][]string{
-		{long[:4096], long[4096:8192], long[8192:]},
-		{long[:8192], long[8192:]},
+	for _, test := range []struct {
+		name   string
+		before string   // stands in the log before the update
+		within string   // comes while the update is filled
+		then   []string // comes while the update waits
+	}{
+		{"three pieces", long[:4096], "", []string{long[4096:8192], long[8192:]}},
+		{"two pieces", long[:8192], "", []string{long[8192:]}},
+		{"in the middle of the update", "", long[:4096], []string{long[4096:8192], long[8192:]}},
 	} {
-		path := writeLog(t, lines(1, 3))
-		var noise [][]byte
-		l, err := convlog.Open(path, convlog.Tail{}, func(line convlog.Line) {
-			if line.Noise() {
-				noise = append(noise, bytes.Clone(line.Bytes))
+		t.Run(test.name, func(t *testing.T) {
+			path := writeLog(t, lines(1, 3))
+			var noise [][]byte
+			l, err := convlog.Open(path, convlog.Tail{}, func(line convlog.Line) {
+				if line.Noise() {
+					noise = append(noise, bytes.Clone(line.Bytes))
+				}
+			}, unsynced)
+			if err != nil {
+				t.Fatal(err)
 			}
-		}, unsynced)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		appendRaw(t, path, pieces[0])
-		done := make(chan error)
-		go func() { done <- add(l, message("behind")) }()
-		waitLocked(t, path)
-		appendRaw(t, path, pieces[1:]...)
-		if err := <-done; err != nil {
-			t.Fatalf("Update: got %v, want no error", err)
-		}
-		if len(noise) != 1 || string(noise[0])+"\n" != long {
-			t.Errorf("in %d pieces: got %d lines of noise, want the line of the shell whole", len(pieces), len(noise))
-		}
-		wantContents(t, path, "message 1", "message 2", "message 3", "behind")
+			defer l.Close()
+			appendRaw(t, path, test.before)
+			shell := sync.WaitGroup{}
+			shell.Go(func() {
+				waitLocked(t, path)
+				for log := []byte(nil); !bytes.Contains(log, []byte(test.before+test.within)); {
+					log, _ = os.ReadFile(path)
+				}
+				appendRaw(t, path, test.then...)
+			})
+			err = update(l, func(tx *convlog.Tx) error {
+				appendRaw(t, path, test.within)
+				return tx.Add(message("behind"))
+			})
+			shell.Wait()
+			if err != nil {
+				t.Fatalf("Update: got %v, want no error", err)
+			}
+			if len(noise) != 1 || string(noise[0])+"\n" != long {
+				t.Errorf("got %d lines of noise, want the line of the shell whole", len(noise))
+			}
+			wantContents(t, path, "message 1", "message 2", "message 3", "behind")
+		})
 	}
 }
 
@@ -170,7 +188,8 @@ func waitLocked(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return
 	}
 	defer f.Close()
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
@@ -178,10 +197,11 @@ func waitLocked(t *testing.T, path string) {
 			return
 		}
 		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_UN); err != nil {
-			t.Fatal(err)
+			t.Error(err)
+			return
 		}
 	}
-	t.Fatal("the lock: got nobody who takes it, want the writer")
+	t.Error("the lock: got nobody who takes it, want the writer")
 }
 
 // The same with no luck at all: pieces of lines arrive at any moment, even between
@@ -193,7 +213,8 @@ func TestUpdatesWhileTheShellWrites(t *testing.T) {
 	stopped := make(chan struct{})
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return
 	}
 	defer f.Close()
 	go func() {

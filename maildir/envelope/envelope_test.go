@@ -139,6 +139,18 @@ func TestAppendKeepsWhatIsThere(t *testing.T) {
 	}
 }
 
+// A draft becomes the line by putting the seq in front and the timestamp in its place.
+func TestAppendDraftLeavesRoomForTheStamp(t *testing.T) {
+	for name, e := range map[string]*envelope.Envelope{"a message": stamped(), "every field": full()} {
+		draft, stamp := e.AppendDraft([]byte("before "))
+		draft = bytes.TrimPrefix(draft, []byte("before "))
+		got := fmt.Sprintf(`{"seq":42,%s,"timestamp":1739654400000%s`, draft[1:stamp], draft[stamp:])
+		if want := string(e.Append(nil)); got != want {
+			t.Errorf("%s: got %s, want %s", name, got, want)
+		}
+	}
+}
+
 func TestUnknownFieldsAreKeptInOrder(t *testing.T) {
 	const line = `{"content":"hi","z":1.0,"From":"x","a":{"c":1,"b":[ ]},"m":"\u00e9\/"}`
 	var names []string

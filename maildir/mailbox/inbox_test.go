@@ -245,16 +245,20 @@ func TestDeliverWhileItIsSeen(t *testing.T) {
 	}
 }
 
+// A reader sees the whole line or nothing, however many deliver it at once.
 func TestDeliverOneItemByManyGoroutines(t *testing.T) {
 	b := newBox(t)
-	for seq := range int64(20) {
+	long := line(1)[:len(line(1))-2] + strings.Repeat("i", 1<<20) + `"}` // long enough to be met half written
+	for seq := range int64(5) {
 		var group sync.WaitGroup
-		for range 8 {
+		for range 6 {
 			group.Go(func() {
-				if _, err := b.Deliver(item(seq+1), []byte(line(seq+1))); err != nil {
+				if _, err := b.Deliver(item(seq+1), []byte(long)); err != nil {
 					t.Errorf("Deliver: got %v, want no error", err)
 				}
-				wantContent(t, at(b, mailbox.InboxNew, item(seq+1).Name), line(seq+1)+"\n")
+				if got := read(t, at(b, mailbox.InboxNew, item(seq+1).Name)); got != long+"\n" {
+					t.Errorf("content: got %d bytes, want the line of %d", len(got), len(long)+1)
+				}
 			})
 		}
 		group.Wait()

@@ -1,0 +1,343 @@
+package daemontest_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/claude-duo/duo/daemon"
+	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/daemontest"
+	"github.com/claude-duo/duo/maildir"
+	"github.com/claude-duo/duo/maildir/mailbox"
+)
+
+// start runs a daemon that is expected not to start, and returns why.
+func start(dir string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), daemontest.Patience)
+	defer cancel()
+	return daemon.Run(ctx, daemon.Options{Dir: dir, Ready: cancel})
+}
+
+// files lists the names in a folder of an agent, which need not be there yet.
+func files(t *testing.T, h *daemontest.Host, agent, folder string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(h.Box(agent).Dir(), folder))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return names
+}
+
+// wantFiles waits until a folder of an agent holds so many files.
+func wantFiles(t *testing.T, h *daemontest.Host, agent, folder string, n int) {
+	t.Helper()
+	daemontest.Eventually(t, func() (bool, string) {
+		got := files(t, h, agent, folder)
+		return len(got) == n, fmt.Sprintf("%s of %s holds %d files, want %d: %q", folder, agent, len(got), n, got)
+	})
+}
+
+func TestStaleSocketIsReplaced(t *testing.T) {
+	t.Parallel()
+	h := daemontest.New(t, "Atlas", "Nova")
+	h.Stop()
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: h.Home().SocketPath(), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.SetUnlinkOnClose(false) // as a daemon does that is killed
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(h.Home().SocketPath()); err != nil {
+		t.Fatal(err)
+	}
+	h.Start()
+	create(h, "Hello", "Nova")
+}
+
+func TestSecondDaemonIsRefused(t *testing.T) {
+	t.Parallel()
+	h := daemontest.New(t, "Atlas", "Nova")
+	if err := start(h.Dir); !errors.Is(err, maildir.ErrRunning) {
+		t.Errorf("error = %v, want %v", err, maildir.ErrRunning)
+	}
+	id := create(h, "Hello", "Nova") // the first one goes on
+	if pid, err := os.ReadFile(h.Home().PidPath()); err != nil || strings.TrimSpace(string(pid)) != fmt.Sprint(os.Getpid()) {
+		t.Errorf("pid file = %q, %v; want that of the first daemon", pid, err)
+	}
+	wantGiven(t, h, "Nova", id, "")
+}
+
+// TestSocketOfAnotherProgram: somebody who listens at the socket is not thrown out.
+func TestSocketOfAnotherProgram(t *testing.T) {
+	t.Parallel()
+	h := daemontest.New(t)
+	h.Stop()
+	listener, err := net.Listen("unix", h.Home().SocketPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	if err := start(h.Dir); !errors.Is(err, maildir.ErrRunning) {
+		t.Errorf("error = %v, want %v", err, maildir.ErrRunning)
+	}
+	if conn, err := net.Dial("unix", h.Home().SocketPath()); err != nil {
+		t.Errorf("the other program was thrown out: %v", err)
+	} else {
+		_ = conn.Close() // it was there, that is all
+	}
+}
+
+func TestUnsafeHomeIsRefused(t *testing.T) {
+	t.Parallel()
+	h := daemontest.New(t)
+	h.Stop()
+	if err := os.Chmod(h.Dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := start(h.Dir); !errors.Is(err, maildir.ErrUnsafe) || !strings.Contains(err.Error(), "chmod 700") {
+		t.Errorf("error = %v, want %v and what to do", err, maildir.ErrUnsafe)
+	}
+}
+
+// TestIndexComesBack: the index is a cache, whatever happens to it.
+func TestIndexComesBack(t *testing.T) {
+	t.Parallel()
+	for name, harm := range map[string]func(path string) error{
+		"deleted":  os.Remove,
+		"garbage":  func(path string) error { return os.WriteFile(path, bytes.Repeat([]byte("garbage\n"), 100), 0o600) },
+		"cut off":  func(path string) error { return os.Truncate(path, 100) },
+		"empty":    func(path string) error { return os.Truncate(path, 0) },
+		"a folder": func(path string) error { return errors.Join(os.Remove(path), os.MkdirAll(path+"/sub", 0o700)) },
+		"of older logs": func(path string) error {
+			old, err := os.ReadFile(path)
+			return errors.Join(err, os.WriteFile(path, bytes.ReplaceAll(old, []byte(`"seq":`), []byte(`"seq" :`)), 0o600))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := daemontest.New(t, "Atlas", "Nova")
+			id := create(h, "Index", "Nova")
+			texts := numbered("text", 5)
+			for _, text := range texts {
+				h.Post("Atlas", say(id, text))
+			}
+			wantGiven(t, h, "Nova", id, texts...)
+			h.Stop()
+			if err := harm(h.Home().IndexPath()); err != nil {
+				t.Fatal(err)
+			}
+			h.Start()
+			h.Post("Nova", say(id, "after it"))
+			posted := h.Post("Atlas", say(id, texts[0]))
+			if !posted.Duplicate || posted.Conversation.LastSeq != 7 || posted.Conversation.Topic != "Index" {
+				t.Errorf("a repeat is answered with %s; want a duplicate in a conversation of 7 lines", daemontest.JSON(posted))
+			}
+			wantGiven(t, h, "Nova", id, texts...)
+			wantGiven(t, h, "Atlas", id, "after it")
+			stopSound(t, h)
+		})
+	}
+}
+
+// TestCursorsDeleted: without cursors everything is delivered again, and what is in cur
+// was seen.
+func TestCursorsDeleted(t *testing.T) {
+	t.Parallel()
+	h := daemontest.New(t, "Atlas", "Nova")
+	id := create(h, "Cursors", "Nova")
+	for _, text := range numbered("text", 4) {
+		h.Post("Atlas", say(id, text))
+	}
+	wantFiles(t, h, "Nova", mailbox.InboxNew, 5)
+	seen := []api.Place{{Conversation: id, Seq: 1}, {Conversation: id, Seq: 2}, {Conversation: id, Seq: 4}}
+	if err := h.As("Nova").Shown(t.Context(), seen); err != nil {
+		t.Fatal(err)
+	}
+	wantFiles(t, h, "Nova", mailbox.InboxCur, 3)
+	h.Stop()
+	box := h.Box("Nova")
+	if err := os.Remove(filepath.Join(box.Dir(), "cursors.json")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files(t, h, "Nova", mailbox.InboxNew) { // these come back
+		if err := os.Remove(filepath.Join(box.Dir(), mailbox.InboxNew, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.Start()
+	wantFiles(t, h, "Nova", mailbox.InboxNew, 2)
+	wantFiles(t, h, "Nova", mailbox.InboxCur, 3)
+	inbox, err := h.As("Nova").Inbox(t.Context(), 10)
+	if err != nil || len(inbox.Items) != 2 || inbox.Items[0].Seq != 3 || inbox.Items[1].Seq != 5 {
+		t.Errorf("inbox = %s, %v; want lines 3 and 5", daemontest.JSON(inbox), err)
+	}
+	stopSound(t, h)
+	cursors, err := box.Cursors()
+	if want := (mailbox.Cursor{Delivered: 5, Seen: 2}); err != nil || cursors[id] != want {
+		t.Errorf("cursor = %v, %v; want %v", cursors[id], err, want)
+	}
+}
+
+// TestCursorsGarbage: an agent with cursors that cannot be read gets its mail when
+// somebody has removed them, with no restart and no new message.
+func TestCursorsGarbage(t *testing.T) {
+	t.Parallel()
+	h := daemontest.New(t, "Atlas", "Nova", "Sage")
+	id := create(h, "Cursors", "Nova", "Sage")
+	wantFiles(t, h, "Nova", mailbox.InboxNew, 1)
+	h.Stop()
+	path := filepath.Join(h.Box("Nova").Dir(), "cursors.json")
+	if err := os.WriteFile(path, []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.Start()
+	h.Post("Atlas", say(id, "hello"))
+	wantGiven(t, h, "Sage", id, "hello")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	wantGiven(t, h, "Nova", id, "hello")
+	stopSound(t, h)
+}
+
+// TestInboxFilesAreWrittenAgain: what is missing, empty or torn in inbox/new is written
+// again at the next start.
+func TestInboxFilesAreWrittenAgain(t *testing.T) {
+	t.Parallel()
+	h := daemontest.New(t, "Atlas", "Nova")
+	id := create(h, "Inbox", "Nova")
+	texts := numbered("text", 3)
+	for _, text := range texts {
+		h.Post("Atlas", say(id, text))
+	}
+	wantFiles(t, h, "Nova", mailbox.InboxNew, 4)
+	h.Stop()
+	names := files(t, h, "Nova", mailbox.InboxNew)
+	path := func(i int) string { return filepath.Join(h.Box("Nova").Dir(), mailbox.InboxNew, names[i]) }
+	for _, err := range []error{os.Remove(path(1)), os.Truncate(path(2), 0), os.Truncate(path(3), 50)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.Start()
+	wantGiven(t, h, "Nova", id, texts...)
+	stopSound(t, h)
+}
+
+// TestLinksComeBack: a link that somebody has removed is made again at the next start.
+func TestLinksComeBack(t *testing.T) {
+	t.Parallel()
+	h := daemontest.New(t, "Atlas", "Nova")
+	id := create(h, "Links", "Nova")
+	wantFiles(t, h, "Nova", mailbox.InboxNew, 1)
+	h.Stop()
+	for _, agent := range []string{"Atlas", "Nova"} {
+		if err := os.RemoveAll(filepath.Join(h.Box(agent).Dir(), mailbox.Links)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.Start()
+	for _, agent := range []string{"Atlas", "Nova"} {
+		list, err := h.As(agent).Conversations(t.Context(), "", "", 10)
+		if err != nil || len(list.Conversations) != 1 || list.Conversations[0].ID != id {
+			t.Errorf("conversations of %s = %s, %v; want one", agent, daemontest.JSON(list), err)
+		}
+	}
+	stopSound(t, h)
+}
+
+// TestOutboxMadeAgain: an outbox that somebody has removed and made again takes drops.
+func TestOutboxMadeAgain(t *testing.T) {
+	t.Parallel()
+	h := daemontest.New(t, "Atlas", "Nova")
+	id := create(h, "Outbox", "Nova")
+	dir := filepath.Join(h.Box("Nova").Dir(), mailbox.OutboxNew)
+	for n := range 5 {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) { // the daemon may be faster
+			t.Fatal(err)
+		}
+		text := fmt.Sprint("drop ", n)
+		daemontest.Eventually(t, func() (bool, string) { // nor is the folder there for ever
+			err := os.WriteFile(filepath.Join(dir, fmt.Sprint(n, ".json")), []byte(`{"conversation":"`+id+`","content":"`+text+`"}`), 0o600)
+			return err == nil, fmt.Sprint(err)
+		})
+		wantGiven(t, h, "Atlas", id, text)
+		wantOnce(t, h, id, text)
+	}
+	stopSound(t, h)
+}
+
+// TestFolderMadeByHand: a folder in agents/ is an agent, with a drop in it or without.
+func TestFolderMadeByHand(t *testing.T) {
+	t.Parallel()
+	h := daemontest.New(t, "Nova")
+	dir := filepath.Join(h.Home().AgentsDir(), "zed")
+	if err := os.MkdirAll(filepath.Join(dir, mailbox.OutboxNew), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, mailbox.OutboxNew, "a.json"), []byte(`{"to":"Nova","content":"by hand"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	daemontest.Eventually(t, func() (bool, string) {
+		inbox, err := h.As("Nova").Inbox(t.Context(), 10)
+		return err == nil && len(inbox.Items) == 1 && inbox.Items[0].Preview == "by hand", fmt.Sprint(daemontest.JSON(inbox), err)
+	})
+	if err := os.Mkdir(filepath.Join(h.Home().AgentsDir(), "rex"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	h.Drop("Nova", "b.json", `{"to":"rex","content":"are you there?"}`)
+	wantFiles(t, h, "rex", mailbox.InboxNew, 1)
+	stopSound(t, h)
+}
+
+// TestMissedWhileDown: what was written into files while no daemon ran is found at its
+// start: drops, lines of other programs, and what was read.
+func TestMissedWhileDown(t *testing.T) {
+	t.Parallel()
+	h := daemontest.New(t, "Atlas", "Nova")
+	id := create(h, "Down", "Nova")
+	h.Post("Atlas", say(id, "before"))
+	wantFiles(t, h, "Nova", mailbox.InboxNew, 2)
+	h.Stop()
+	h.Drop("Nova", "a.json", `{"conversation":"`+id+`","content":"a drop"}`)
+	f, err := os.OpenFile(h.Home().LogPath(id), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString("{\"from\":\"Atlas\",\"content\":\"from the shell\"}\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files(t, h, "Nova", mailbox.InboxNew) {
+		if _, err := h.Box("Nova").MarkSeen(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.Start()
+	wantGiven(t, h, "Nova", id, "from the shell")
+	wantGiven(t, h, "Atlas", id, "a drop")
+	wantOnce(t, h, id, "a drop", "from the shell")
+	receipts, err := h.As("Atlas").Receipts(t.Context(), id, 2, api.Seen, daemontest.Patience)
+	if err != nil || receipts.TimedOut {
+		t.Errorf("receipts = %s, %v; want that Nova has seen line 2", daemontest.JSON(receipts), err)
+	}
+	stopSound(t, h)
+}
