@@ -9,6 +9,7 @@ import (
 
 	"github.com/claude-duo/duo/daemon/ledger"
 	"github.com/claude-duo/duo/daemon/roster"
+	"github.com/claude-duo/duo/maildir/card"
 	"github.com/claude-duo/duo/maildir/convlog"
 	"github.com/claude-duo/duo/maildir/mailbox"
 )
@@ -124,7 +125,7 @@ func (h *host) sweepAgent(ctx context.Context, name string, since time.Time) {
 		return
 	}
 	for sub, queue := range map[string]func(string){
-		"": h.folders.Add, mailbox.OutboxNew: h.drops.Add, mailbox.InboxNew: h.inboxes.Add,
+		"": h.folders.Add, card.File: h.folders.Add, mailbox.OutboxNew: h.drops.Add, mailbox.InboxNew: h.inboxes.Add,
 	} {
 		info, err := os.Stat(filepath.Join(dir, sub))
 		if err != nil {

@@ -69,7 +69,7 @@ func DefaultDir() (string, error) {
 // Open opens the home in dir. It refuses one that other users can get into, with
 // ErrUnsafe, and returns ErrNoHome where there is none.
 func Open(dir string) (*Home, error) {
-	if err := checkSafe(dir); err != nil {
+	if err := CheckSafe(dir); err != nil {
 		return nil, err
 	}
 	data, err := os.ReadFile(filepath.Join(dir, "host.json"))
@@ -104,7 +104,7 @@ func Init(dir string) (*Home, error) {
 	if err := durable.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
-	if err := checkSafe(dir); err != nil {
+	if err := CheckSafe(dir); err != nil {
 		return nil, err
 	}
 	for _, sub := range []string{"agents", "conversations", "run"} {
@@ -189,8 +189,8 @@ func machineName() string {
 	return name
 }
 
-// checkSafe refuses a home that is not a folder of this user alone.
-func checkSafe(dir string) error {
+// CheckSafe refuses, with ErrUnsafe, a folder that is not of this user alone.
+func CheckSafe(dir string) error {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

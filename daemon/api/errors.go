@@ -33,6 +33,7 @@ const (
 	ConversationNotFound Code = "conversation_not_found"
 	MessageNotFound      Code = "message_not_found"
 	HostNotFound         Code = "host_not_found"
+	RouteNotFound        Code = "route_not_found"
 	IdentityRequired     Code = "identity_required"
 	IdentityUnknown      Code = "identity_unknown"
 	NotParticipant       Code = "not_participant"
@@ -70,6 +71,7 @@ var meanings = map[Code]meaning{
 	ConversationNotFound: {ExitNotFound, http.StatusNotFound, false},
 	MessageNotFound:      {ExitNotFound, http.StatusNotFound, false},
 	HostNotFound:         {ExitNotFound, http.StatusNotFound, false},
+	RouteNotFound:        {ExitNotFound, http.StatusNotFound, false},
 	IdentityRequired:     {ExitIdentity, http.StatusUnauthorized, false},
 	IdentityUnknown:      {ExitIdentity, http.StatusUnauthorized, false},
 	NotParticipant:       {ExitIdentity, http.StatusForbidden, false},

@@ -277,25 +277,32 @@ func (c *crash) must(err error) {
 }
 
 // settle waits until no drop waits, no line waits to be adopted and no message waits
-// for its recipient. That this never comes is one of the problems.
+// for its recipient. That nothing moves any more before it comes to that is one of the
+// problems.
 func (c *crash) settle() {
 	c.t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for began := time.Now(); ; <-tick.C {
+	began, moved, before := time.Now(), time.Now(), ""
+	for ; ; <-tick.C {
 		waiting := c.waiting()
 		if waiting == "" {
 			c.t.Logf("all was settled after %s", time.Since(began))
 			return
 		}
-		if time.Since(began) > daemontest.Patience {
-			c.fail("the daemon", fmt.Errorf("after %s %s", daemontest.Patience, waiting))
+		if waiting != before {
+			moved, before = time.Now(), waiting
+		}
+		if time.Since(moved) > daemontest.Patience || time.Since(began) > settleWithin {
+			c.fail("the daemon", fmt.Errorf("nothing has moved for %s: %s", time.Since(moved), waiting))
 			c.t.Logf("the daemon, which should have nothing to do:\n%s", c.daemon.dump())
 			c.startDaemon()
 			return
 		}
 	}
 }
+
+const settleWithin = 3 * time.Minute
 
 // waiting says what is not done yet, and is empty when all is.
 func (c *crash) waiting() string {

@@ -3,6 +3,7 @@ package deliver
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/claude-duo/duo/daemon/bus"
@@ -33,8 +34,12 @@ type Stream struct {
 }
 
 // begin is where a stream begins in a conversation: behind the line seen. Of the
-// lines up to passed it carries what the agent was not shown, and all behind.
-type begin struct{ seen, passed int64 }
+// lines up to passed it carries what the agent was not shown, and all behind but the
+// ones that it was shown early.
+type begin struct {
+	seen, passed int64
+	early        map[int64]how
+}
 
 // Line is what a stream carries.
 type Line struct {
@@ -64,7 +69,7 @@ func (d *Deliverer) Attach(agent string, filter Filter) (*Stream, error) {
 		if _, named := filter.After[id]; named || !s.covers(id) {
 			continue
 		}
-		s.begin[id] = begin{seen: m.seen(), passed: m.passed}
+		s.begin[id] = begin{seen: m.seen(), passed: m.passed, early: maps.Clone(m.early)}
 		if len(m.pending) > 0 {
 			s.queue = append(s.queue, id)
 		}
@@ -201,8 +206,10 @@ func (s *Stream) takes(id string, e *envelope.Envelope, state conv.State) bool {
 // skipSeen reports whether a line had been dealt with when the stream began, and the
 // agent is not waiting for it.
 func (s *Stream) skipSeen(id string, seq int64) bool {
-	if seq > s.begin[id].passed {
-		return false
+	begin := s.begin[id]
+	if seq > begin.passed {
+		how, ok := begin.early[seq]
+		return ok && how == shown
 	}
 	s.reader.mu.Lock()
 	defer s.reader.mu.Unlock()

@@ -319,11 +319,8 @@ func TestStreamsComeAndGo(t *testing.T) {
 	defer cancel()
 	for round := 0; len(shown) < lines && ctx.Err() == nil; round++ {
 		s := p.attach("Atlas", deliver.Filter{})
-		for range round%5 + 1 {
-			line, err := s.Next(ctx)
-			if err != nil {
-				break
-			}
+		line, err := s.Next(ctx)
+		for more, ok := round%5, true; err == nil && ok; more-- {
 			if shown[line.Envelope.Seq] {
 				t.Errorf("line %d: got it after it was shown", line.Envelope.Seq)
 			}
@@ -331,11 +328,14 @@ func TestStreamsComeAndGo(t *testing.T) {
 				shown[line.Envelope.Seq] = true
 				confirm(t, s, id, line.Envelope.Seq, "seen")
 			}
-			if len(shown) == lines {
-				break
+			if ok = more > 0; ok {
+				line, ok, err = s.TryNext(ctx)
 			}
 		}
 		s.Close()
+		if err != nil {
+			t.Errorf("round %d: %v", round, err)
+		}
 	}
 	if len(shown) != lines {
 		t.Fatalf("shown: got %d lines, want %d", len(shown), lines)

@@ -68,15 +68,17 @@ func (d *Desk) Agent(c card.Card) api.Agent {
 
 // Agents lists the agents that have all the capabilities and, for a text that is not
 // empty, its words in name, capabilities, description or platform.
-func (d *Desk) Agents(ctx context.Context, text string, capabilities []string) api.Agents {
+func (d *Desk) Agents(ctx context.Context, text string, capabilities []string, limit int) api.Agents {
 	d.settle(ctx)
+	cards := slices.DeleteFunc(d.roster.All(), func(c card.Card) bool {
+		return !hasAll(c, capabilities) || !mentions(c, text)
+	})
+	limit = Limit(limit)
 	list := []api.Agent{}
-	for _, c := range d.roster.All() {
-		if hasAll(c, capabilities) && mentions(c, text) {
-			list = append(list, d.Agent(c))
-		}
+	for _, c := range cards[:min(limit, len(cards))] {
+		list = append(list, d.Agent(c))
 	}
-	return api.Agents{Agents: list}
+	return api.Agents{Agents: list, More: len(cards) - len(list)}
 }
 
 func hasAll(c card.Card, capabilities []string) bool {

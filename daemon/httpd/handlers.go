@@ -36,8 +36,12 @@ func (s *Server) register(r *request) (any, error) {
 }
 
 func (s *Server) agents(r *request) (any, error) {
+	limit, err := number(r.Request, "limit")
+	if err != nil {
+		return nil, err
+	}
 	q := r.URL.Query()
-	return s.Desk.Agents(r.Context(), q.Get("q"), q["capability"]), nil
+	return s.Desk.Agents(r.Context(), q.Get("q"), q["capability"], int(limit)), nil
 }
 
 func (s *Server) agent(r *request) (any, error) {
@@ -173,10 +177,6 @@ func draftOf(r *request) (*envelope.Envelope, error) {
 func (s *Server) accept(r *request, draft *envelope.Envelope) (any, error) {
 	actor := router.Actor{Agent: s.Home.Address(r.agent)}
 	out, err := s.Router.Accept(r.Context(), actor, draft)
-	var refusal *api.Error
-	if draft.Type == envelope.Join && errors.As(err, &refusal) && refusal.Code == api.AlreadyParticipant {
-		return s.alreadyIn(r, draft)
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -195,26 +195,11 @@ func (s *Server) accept(r *request, draft *envelope.Envelope) (any, error) {
 // posted is the message as it stands in the log, with what has crossed it.
 func (s *Server) posted(r *request, out router.Outcome) (api.Message, error) {
 	e := out.Envelope
-	if e.Type == envelope.Message && e.After != nil && *e.After < e.Seq-1 {
+	if out.Duplicate || e.Type == envelope.Message && e.After != nil && *e.After < e.Seq-1 {
 		return s.Desk.Message(r.Context(), out.State.ID, e.Seq)
 	}
 	ref := messageRef(s.Ledger.Refs().Short(out.State.ID), e.Seq)
 	return api.Message{Envelope: e, Ref: ref, Topic: out.State.Topic}, nil
-}
-
-// alreadyIn answers who joins a conversation twice: that is no error.
-func (s *Server) alreadyIn(r *request, draft *envelope.Envelope) (any, error) {
-	id, err := s.Router.Conversation(draft.Conversation)
-	if err != nil {
-		return nil, err
-	}
-	state, err := s.Ledger.State(r.Context(), id)
-	if err != nil {
-		return nil, err
-	}
-	member, _ := state.Member(s.Home.Address(r.agent))
-	m, err := s.Desk.Message(r.Context(), id, member.Joined)
-	return api.Posted{Message: m, Conversation: s.Desk.Summary(r.agent, state), Recipients: []api.Recipient{}, Duplicate: true}, err
 }
 
 func (s *Server) receipts(r *request) (any, error) {

@@ -80,6 +80,9 @@ func Listen(home *maildir.Home) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("open socket: %w", err)
 	}
+	if err := maildir.CheckSafe(filepath.Dir(path)); err != nil {
+		return nil, fmt.Errorf("open socket: %w", err)
+	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("open socket: %w", err)
 	}
@@ -87,6 +90,7 @@ func Listen(home *maildir.Home) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open socket: %w", err)
 	}
+	listener.(*net.UnixListener).SetUnlinkOnClose(false) // the path may be another listener's by then
 	err = os.Chmod(path, 0o600)
 	if err == nil {
 		err = home.LinkSocket(path)
@@ -98,26 +102,60 @@ func Listen(home *maildir.Home) (net.Listener, error) {
 }
 
 // Serve answers requests until ctx ends, and then lets those that are under way
-// finish for a bounded time.
+// finish for a bounded time. A socket file that somebody has deleted is made again.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	defer s.end()
-	served := make(chan error, 1)
-	go func() { served <- s.http.Serve(listener) }()
-	select {
-	case err := <-served:
-		return fmt.Errorf("serve: %w", err)
-	case <-ctx.Done():
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var all sync.WaitGroup
+	serve := func(l net.Listener) {
+		all.Go(func() {
+			if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				cancel(fmt.Errorf("serve: %w", err))
+			}
+		})
 	}
+	serve(listener)
+	s.watchSocket(ctx, serve)
 	s.end()
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
-	defer cancel()
+	grace, stop := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
+	defer stop()
 	err := s.http.Shutdown(grace)
 	if err != nil {
 		err = s.http.Close()
 	}
-	<-served
+	all.Wait()
 	s.streams.Wait()
+	_ = os.Remove(s.Home.SocketPath()) // who finds one asks whether it answers
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
 	return err
+}
+
+const lookForSocket = time.Second
+
+// watchSocket makes the socket again whenever it is missing, until ctx ends.
+func (s *Server) watchSocket(ctx context.Context, serve func(net.Listener)) {
+	tick := time.NewTicker(lookForSocket)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if _, err := os.Lstat(s.Home.SocketPath()); !errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		listener, err := Listen(s.Home)
+		if err != nil {
+			s.Logger.Warn("socket is missing", "path", s.Home.SocketPath(), "err", err)
+			continue
+		}
+		s.Logger.Warn("socket was deleted and is made again", "path", s.Home.SocketPath())
+		serve(listener)
+	}
 }
 
 func (s *Server) routes() http.Handler {
@@ -150,9 +188,14 @@ func (s *Server) routes() http.Handler {
 	} {
 		mux.Handle(route, s.funnel(h))
 	}
+	mux.Handle("/", s.funnel(noRoute))
 	mux.HandleFunc(api.RouteTranscript, s.transcript)
 	mux.HandleFunc(api.RouteStream, s.stream)
 	return mux
+}
+
+func noRoute(r *request) (any, error) {
+	return nil, api.Errorf(api.RouteNotFound, "there is no route %s %s", r.Method, r.URL.Path)
 }
 
 // request is one request with what all handlers need of it.

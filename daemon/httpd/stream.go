@@ -21,6 +21,7 @@ const (
 	pingEvery      = 15 * time.Second
 	pongWithin     = 40 * time.Second
 	writeWithin    = 10 * time.Second
+	lastWithin     = time.Second // for what is being written when the daemon stops
 	subscribeSoon  = 10 * time.Second
 	maxClientFrame = 64 << 10
 	maxReason      = 120 // bytes of text in a close frame
@@ -93,6 +94,15 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 	s.streams.Add(1)
 	defer s.streams.Done()
 	defer conn.Close()
+	over := make(chan struct{})
+	defer close(over)
+	defer context.AfterFunc(s.ending, func() { // a client that takes nothing holds up nobody
+		select {
+		case <-over:
+		case <-time.After(lastWithin):
+			_ = conn.NetConn().Close()
+		}
+	})()
 	conn.SetReadLimit(maxClientFrame)
 	if err := s.converse(conn, agent); err != nil {
 		s.hangUp(conn, err)
@@ -172,9 +182,13 @@ func (s *Server) listen(ctx context.Context, conn *websocket.Conn, stream *deliv
 		if err := extend(""); err != nil {
 			return err
 		}
-		var ask api.StreamRequest
-		if err := conn.ReadJSON(&ask); err != nil {
+		_, frame, err := conn.ReadMessage()
+		if err != nil {
 			return err
+		}
+		var ask api.StreamRequest
+		if err := json.Unmarshal(frame, &ask); err != nil {
+			return api.Errorf(api.BadRequest, "frame: %w", err)
 		}
 		if ask.Op != api.OpConfirm {
 			return api.Errorf(api.BadRequest, "op %q: want %q", ask.Op, api.OpConfirm)

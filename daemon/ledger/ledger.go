@@ -170,6 +170,22 @@ func (l *Ledger) Append(line Line) (Result, conv.State, error) {
 	}
 }
 
+// Find looks for a line in its conversation's log without adding it. A result with
+// the seq 0 means that it is not there.
+func (l *Ledger) Find(line Line) (Result, conv.State, error) {
+	c, err := l.hold(line.Envelope.Conversation)
+	if err != nil {
+		return Result{}, conv.State{}, err
+	}
+	var seq int64
+	err = c.update(context.Background(), func(tx *convlog.Tx) (err error) {
+		seq, err = findRepeat(tx, line, nil)
+		return err
+	}, nil)
+	l.release(c, err)
+	return Result{Seq: seq, Duplicate: seq > 0}, c.current(), err
+}
+
 // State is what the conversation has come to. It opens the log only where the index
 // is behind it. Of a damaged log it returns the state before the damage, and a
 // *convlog.DamageError.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -58,7 +59,7 @@ func (r *Roster) Refresh(name string) error {
 	if err != nil || !info.IsDir() {
 		return err
 	}
-	file, err := os.Lstat(dir + "/" + card.File)
+	file, err := os.Lstat(filepath.Join(dir, card.File))
 	if errors.Is(err, fs.ErrNotExist) && time.Since(info.ModTime()) < youth {
 		return fmt.Errorf("agent %q: %w", name, ErrYoung)
 	}
@@ -88,22 +89,32 @@ func (r *Roster) complete(name string) error {
 	if _, err := mailbox.Open(dir); err != nil {
 		return err
 	}
+	before, statErr := os.Stat(filepath.Join(dir, card.File))
 	c, err := card.Complete(dir)
 	if err != nil {
 		return err
 	}
-	return r.keep(c)
+	if statErr != nil { // Complete has written it
+		return r.keep(c)
+	}
+	r.set(c, before.ModTime()) // if it has changed since, the next look sees that
+	return nil
 }
 
+// keep knows a card that was just written.
 func (r *Roster) keep(c card.Card) error {
-	info, err := os.Stat(r.home.AgentDir(c.Name) + "/" + card.File)
+	info, err := os.Stat(filepath.Join(r.home.AgentDir(c.Name), card.File))
 	if err != nil {
 		return fmt.Errorf("read card: %w", err)
 	}
+	r.set(c, info.ModTime())
+	return nil
+}
+
+func (r *Roster) set(c card.Card, changed time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.agents[strings.ToLower(c.Name)] = entry{card: c, changed: info.ModTime()}
-	return nil
+	r.agents[strings.ToLower(c.Name)] = entry{card: c, changed: changed}
 }
 
 // Get returns the card of an agent. A folder that is not known yet is read first.

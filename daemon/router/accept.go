@@ -6,6 +6,7 @@ package router
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -93,7 +94,7 @@ func (r *Router) dispatch(ctx context.Context, actor Actor, e *envelope.Envelope
 	case envelope.Create:
 		return r.create(ctx, actor, e)
 	case envelope.Join, envelope.Leave:
-		return r.come(actor, e)
+		return r.come(ctx, actor, e)
 	case envelope.Invite:
 		return r.invite(ctx, actor, e)
 	case envelope.Close:
@@ -142,19 +143,38 @@ func (r *Router) direct(ctx context.Context, actor Actor, e *envelope.Envelope, 
 		keys[i] = m.Key()
 	}
 	slices.Sort(keys)
+	var before conv.State // the generation that is over
 	for generation := 0; ; generation++ {
 		names := append([]string{"direct", strconv.Itoa(generation)}, keys...)
 		first := r.createEvent(envelope.NamedID(names...), actor.Agent, members)
 		first.Auto, first.Mode = true, conv.Async
 		state, err := r.ledger.State(ctx, first.Conversation)
+		switch {
+		case err == nil && (state.Closed || len(state.Present()) != len(members)):
+			before = state
+			continue
+		case before.ID != "":
+			e.Conversation = before.ID
+			if out, found, err := r.stored(actor, e); found || err != nil {
+				return out, err
+			}
+		}
 		if err != nil { // there is none yet, or it is damaged and start says so
 			return r.start(ctx, actor, first, e)
 		}
-		if !state.Closed && len(state.Present()) == len(members) {
-			e.Conversation = state.ID
-			return r.appendCurrent(actor, e)
-		}
+		e.Conversation = state.ID
+		return r.appendCurrent(actor, e)
 	}
+}
+
+// stored looks for a message that was sent before, without sending it.
+func (r *Router) stored(actor Actor, e *envelope.Envelope) (Outcome, bool, error) {
+	result, state, err := r.ledger.Find(r.line(actor, e))
+	if err != nil || result.Seq == 0 {
+		return Outcome{}, false, err
+	}
+	e.Seq = result.Seq
+	return Outcome{Envelope: e, State: state, Duplicate: true}, true, nil
 }
 
 // start makes a conversation with its create event and first message.
@@ -253,11 +273,19 @@ func texts(list []envelope.Address) []string {
 }
 
 // come joins or leaves. To join where one is already is no error.
-func (r *Router) come(actor Actor, e *envelope.Envelope) (Outcome, error) {
-	if e.Type == envelope.Join {
-		return r.appendCurrent(actor, e)
+func (r *Router) come(ctx context.Context, actor Actor, e *envelope.Envelope) (Outcome, error) {
+	if e.Type == envelope.Leave {
+		return r.append(actor, e)
 	}
-	return r.append(actor, e)
+	out, err := r.appendCurrent(actor, e)
+	var refusal *conv.Refusal
+	if !errors.As(err, &refusal) || refusal.Kind != conv.AlreadyIn {
+		return out, err
+	}
+	state, err := r.ledger.State(ctx, e.Conversation)
+	member, _ := state.Member(actor.Agent)
+	e.Seq = member.Joined
+	return Outcome{Envelope: e, State: state, Duplicate: true}, err
 }
 
 func (r *Router) invite(ctx context.Context, actor Actor, e *envelope.Envelope) (Outcome, error) {
@@ -314,11 +342,8 @@ func (r *Router) append(actor Actor, e *envelope.Envelope) (Outcome, error) {
 	if e.Conversation == "" {
 		return Outcome{}, api.Errorf(api.BadRequest, "say which \"conversation\"").WithNext("duo list")
 	}
-	line := ledger.Line{Envelope: e}
-	if e.After != nil {
-		line.After = *e.After
-	} else {
-		line.Since = since(actor, e.ID)
+	line := r.line(actor, e)
+	if e.After == nil {
 		e.After = envelope.Int(r.reading.Shown(actor.Agent.Name, e.Conversation))
 	}
 	result, state, err := r.ledger.Append(line)
@@ -327,6 +352,14 @@ func (r *Router) append(actor Actor, e *envelope.Envelope) (Outcome, error) {
 	}
 	e.Seq, e.Timestamp = result.Seq, max(e.Timestamp, result.Timestamp)
 	return Outcome{Envelope: e, State: state, Duplicate: result.Duplicate}, nil
+}
+
+// line asks for a place in the log, and says where a repeat is looked for.
+func (r *Router) line(actor Actor, e *envelope.Envelope) ledger.Line {
+	if e.After != nil {
+		return ledger.Line{Envelope: e, After: *e.After}
+	}
+	return ledger.Line{Envelope: e, Since: since(actor, e.ID)}
 }
 
 // since is the time behind which a repeat of the message can stand: a day before it

@@ -61,6 +61,9 @@ func (r *Router) drop(ctx context.Context, box *mailbox.Box, agent envelope.Addr
 	case err != nil:
 		return r.failDrop(box, agent, loaded, api.Errorf(api.BadRequest, "%w", err))
 	}
+	if c, _ := r.roster.Get(agent.Name); c.Unregistered {
+		return r.failDrop(box, agent, loaded, api.Errorf(api.IdentityUnknown, "agent %q has unregistered", agent.Name))
+	}
 	out, err := r.Accept(ctx, Actor{Agent: agent, Made: drop.Changed}, loaded.Draft)
 	var refusal *api.Error
 	if errors.As(err, &refusal) {
