@@ -394,7 +394,11 @@ func replayHTTP(ctx context.Context, b *bench) (result, error) {
 	}
 	defer h.stop() //nolint:errcheck // its home is removed
 	id := envelope.NamedID("bench")
-	lines, err := bigLog(h.home.LogPath(id), 200<<20)
+	path := filepath.Join(h.home.Dir, "replay.jsonl")
+	lines, err := bigLog(path, 200<<20)
+	if err == nil { // whole at once, as a restored backup comes
+		err = os.Rename(path, h.home.LogPath(id))
+	}
 	if err != nil {
 		return result{}, err
 	}

@@ -207,6 +207,9 @@ func (r *reader) settle(conversation string, seq int64, to how) (before unseen, 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := r.mark(conversation)
+	if to == shown {
+		m.top = max(m.top, seq)
+	}
 	if seq > m.passed {
 		if m.early == nil {
 			m.early = make(map[int64]how)

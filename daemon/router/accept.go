@@ -84,6 +84,9 @@ func (r *Router) dispatch(ctx context.Context, actor Actor, e *envelope.Envelope
 		}
 		e.Conversation = id
 	}
+	if n, limit := len(e.Content), r.home.Config.Limits.Content; n > limit {
+		return Outcome{}, api.Errorf(api.TooLarge, "%d bytes of text are over the limit of %d; send a file instead", n, limit)
+	}
 	if err := e.Check(r.home.Config.Limits.Content); err != nil {
 		return Outcome{}, err
 	}
@@ -150,7 +153,7 @@ func (r *Router) direct(ctx context.Context, actor Actor, e *envelope.Envelope, 
 		first.Auto, first.Mode = true, conv.Async
 		state, err := r.ledger.State(ctx, first.Conversation)
 		switch {
-		case err == nil && (state.Closed || len(state.Present()) != len(members)):
+		case err == nil && (state.Closed || !exactly(state, members)):
 			before = state
 			continue
 		case before.ID != "":
@@ -165,6 +168,12 @@ func (r *Router) direct(ctx context.Context, actor Actor, e *envelope.Envelope, 
 		e.Conversation = state.ID
 		return r.appendCurrent(actor, e)
 	}
+}
+
+// exactly reports whether these people are in the conversation, and nobody else.
+func exactly(state conv.State, people []envelope.Address) bool {
+	missing := func(a envelope.Address) bool { return !state.Has(a) }
+	return len(state.Present()) == len(people) && !slices.ContainsFunc(people, missing)
 }
 
 // stored looks for a message that was sent before, without sending it.

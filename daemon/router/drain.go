@@ -95,18 +95,28 @@ func (r *Router) failDrop(box *mailbox.Box, agent envelope.Address, loaded *mail
 // that is refused is answered in the log, so that it is not tried again.
 func (r *Router) Adopt(ctx context.Context, conversation string, queue *work.Queue) {
 	for ctx.Err() == nil {
-		raw, err := r.ledger.Raw(conversation)
-		if err != nil || raw == nil {
-			return
-		}
-		if err := r.adopt(ctx, conversation, raw); err != nil {
+		more, err := r.adoptNext(ctx, conversation)
+		if err != nil {
 			r.logger.Warn("raw line waits", "conv", conversation, "err", err)
 			if err.Retryable() {
 				queue.AddAfter(conversation, retryAfter)
 			}
+		}
+		if err != nil || !more {
 			return
 		}
 	}
+}
+
+func (r *Router) adoptNext(ctx context.Context, conversation string) (more bool, problem *api.Error) {
+	raw, err := r.ledger.Raw(conversation)
+	if err != nil {
+		return false, Translate(err, r.short(conversation))
+	}
+	if raw == nil {
+		return false, nil
+	}
+	return true, r.adopt(ctx, conversation, raw)
 }
 
 func (r *Router) adopt(ctx context.Context, conversation string, raw *envelope.Envelope) *api.Error {

@@ -198,7 +198,7 @@ func (l *Log) Update(ctx context.Context, fill func(*Tx) error) error {
 		return err
 	}
 	defer l.release()
-	if err := l.catchUp(); err != nil {
+	if err := l.catchUp(fill != nil); err != nil {
 		return err
 	}
 	tx := &Tx{log: l, base: l.tail.Seq, seq: l.tail.Seq, time: l.tail.Time}
@@ -234,9 +234,10 @@ func (l *Log) release() {
 	}
 }
 
-// catchUp observes what stands behind the tail, and ends a last line that has no
-// newline.
-func (l *Log) catchUp() error {
+// catchUp observes what stands behind the tail, and for somebody who writes ends a
+// last line that has no newline. For a reader that line is not there yet: its writer
+// may be at it.
+func (l *Log) catchUp(writes bool) error {
 	info, err := os.Lstat(l.path)
 	if err != nil {
 		return fmt.Errorf("stat log: %w", err)
@@ -251,7 +252,11 @@ func (l *Log) catchUp() error {
 	if !os.SameFile(info, own) || !l.tail.Suits(info) {
 		return fmt.Errorf("log %q: %w", l.path, ErrReplaced)
 	}
-	err = l.settle()
+	if writes {
+		err = l.settle()
+	} else {
+		_, err = l.scan(info.Size())
+	}
 	var damage *DamageError
 	if err != nil && !errors.As(err, &damage) {
 		return err

@@ -95,41 +95,73 @@ func TestTheShellInTheMiddleOfAnUpdate(t *testing.T) {
 		{"a whole message", `{"from":"Atlas","content":"hi"}` + "\n", ""},
 		{"half a line", `{"from":"Atlas",`, `"content":"hi"}` + "\n"},
 		{"half a line, then nothing", "noise", ""},
+		{"one byte", "{", ""},
+		{"a line and a half", "noise\n" + `{"from":"Atlas",`, `"content":"hi"}` + "\n"},
 		{"blanks", "  ", "\n"},
 		{"half an own line", string(line(2, "x")[:30]), string(line(2, "x")[30:])},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			l, path := newLog(t, unsynced)
-			if err := update(l, func(tx *convlog.Tx) error {
-				appendRaw(t, path, test.before)
-				for _, content := range []string{"two", "three", "four"} {
-					if err := tx.Add(message(content)); err != nil {
-						return err
-					}
+		for _, when := range []string{"before the update looks", "after the update looked"} {
+			t.Run(test.name+" "+when, func(t *testing.T) {
+				path := writeLog(t, line(1, "first"))
+				within := test.before
+				if when == "after the update looked" {
+					within = "look\n" // is observed behind the last look, and before the write
 				}
-				return nil
-			}); err != nil {
-				t.Fatalf("Update: got %v, want no error", err)
-			}
-			appendRaw(t, path, test.behind)
-			mustAdd(t, l, message("five"))
-			wantContents(t, path, "first", "two", "three", "four", "five")
-			wantReading(t, readLog(t, path))
-		})
+				l, err := convlog.Open(path, convlog.Tail{}, func(line convlog.Line) {
+					if string(line.Bytes) == "look" {
+						appendRaw(t, path, test.before)
+					}
+				}, unsynced)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer l.Close()
+				if err := update(l, func(tx *convlog.Tx) error {
+					appendRaw(t, path, within)
+					for _, content := range []string{"two", "three", "four"} {
+						if err := tx.Add(message(content)); err != nil {
+							return err
+						}
+					}
+					return nil
+				}); err != nil {
+					t.Fatalf("Update: got %v, want no error", err)
+				}
+				appendRaw(t, path, test.behind)
+				mustAdd(t, l, message("five"))
+				wantContents(t, path, "first", "two", "three", "four", "five")
+				wantReading(t, readLog(t, path))
+				if info, err := os.Stat(path); err != nil || l.Tail().Offset != info.Size() {
+					t.Errorf("Tail: got offset %d of %d, %v, want the end", l.Tail().Offset, info.Size(), err)
+				}
+			})
+		}
 	}
 }
 
 // A number that was given without the lock cannot be given again.
 func TestALineOfAWriterWithoutTheLock(t *testing.T) {
-	l, path := newLog(t, unsynced)
-	err := update(l, func(tx *convlog.Tx) error {
-		appendRaw(t, path, string(line(2, "rude")))
-		return tx.Add(message("polite"))
-	})
-	wantErr(t, "Update", err, convlog.ErrFailed)
-	again := openLog(t, path, unsynced)
-	mustAdd(t, again, message("polite"))
-	wantContents(t, path, "first", "rude", "polite")
+	for name, within := range map[string]string{"before the update looks": string(line(2, "rude")), "after the update looked": "look\n"} {
+		t.Run(name, func(t *testing.T) {
+			path := writeLog(t, line(1, "first"))
+			l, err := convlog.Open(path, convlog.Tail{}, func(observed convlog.Line) {
+				if string(observed.Bytes) == "look" {
+					appendRaw(t, path, string(line(2, "rude")))
+				}
+			}, unsynced)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			err = update(l, func(tx *convlog.Tx) error {
+				appendRaw(t, path, within)
+				return tx.Add(message("polite"))
+			})
+			wantErr(t, "Update", err, convlog.ErrFailed)
+			mustAdd(t, openLog(t, path, unsynced), message("polite"))
+			wantContents(t, path, "first", "rude", "polite")
+		})
+	}
 }
 
 // Bash writes a long line in pieces of 4096 bytes. A writer that meets the first
