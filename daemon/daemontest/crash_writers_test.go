@@ -54,6 +54,7 @@ func registration(name string) api.Register { return api.Register{Name: name} }
 func (c *crash) addWriters() {
 	c.addProgram(writer{name: "http", agent: "Atlas", again: true}, c.roleOf("http", "Atlas", c.talk))
 	c.addProgram(writer{name: "direct", agent: "Sage", again: true}, c.roleOf("http", "Sage", ""))
+	c.addProgram(writer{name: "topic", agent: "Atlas", again: true, every: runEvery}, c.roleOf("http", "Atlas", "", envTopics+"=yes"))
 	c.addProgram(writer{name: "library", agent: "Echo", again: true}, c.roleOf("library", "Echo", c.talk))
 	c.addProgram(writer{name: "pair", agent: "Nova", again: true}, c.roleOf("library", "Nova", c.pair))
 	c.addProgram(writer{name: "drop", agent: "Atlas", again: true, drop: true}, c.script(scriptDrop, "Atlas", c.pair))
@@ -74,7 +75,7 @@ func (c *crash) newProgram(cmd func() *exec.Cmd) *program {
 
 func (c *crash) addProgram(w writer, cmd func() *exec.Cmd) {
 	p := c.newProgram(cmd)
-	w.ask, w.kill, w.close, w.every = p.ask, p.kill, p.close, writeEvery
+	w.ask, w.kill, w.close, w.every = p.ask, p.kill, p.close, max(w.every, writeEvery)
 	if w.name == "drop" {
 		w.ask = func(token string) (string, error) { return p.ask(token + " " + tokenID(token)) }
 	}
@@ -87,9 +88,9 @@ func (c *crash) add(w *writer) {
 	}
 }
 
-func (c *crash) roleOf(name, agent, conversation string) func() *exec.Cmd {
+func (c *crash) roleOf(name, agent, conversation string, more ...string) func() *exec.Cmd {
 	return func() *exec.Cmd {
-		return role(name, c.home.Dir, envAgent+"="+agent, envConversation+"="+conversation, envTo+"=Nova", envFault+"="+c.options.libraryFault)
+		return role(name, c.home.Dir, append(more, envAgent+"="+agent, envConversation+"="+conversation, envTo+"=Nova", envFault+"="+c.options.libraryFault)...)
 	}
 }
 

@@ -30,6 +30,7 @@ const (
 	envAgent        = "DUO_TEST_AGENT"
 	envConversation = "DUO_TEST_CONVERSATION" // empty: write to the agent of envTo
 	envTo           = "DUO_TEST_TO"
+	envTopics       = "DUO_TEST_TOPICS"    // not empty: begin a conversation with each message
 	envFileSize     = "DUO_TEST_FILE_SIZE" // bytes that a file can have, for the role daemon
 	envFault        = "DUO_TEST_FAULT"     // a planted fault
 )
@@ -153,6 +154,9 @@ func playHTTP() error {
 			draft := &envelope.Envelope{ID: tokenID(token), Type: envelope.Message, Content: token, Conversation: os.Getenv(envConversation)}
 			if draft.Conversation == "" {
 				draft.To = []string{os.Getenv(envTo)}
+			}
+			if os.Getenv(envTopics) != "" {
+				draft.Topic = "About " + token
 			}
 			return c.Post(ctx, draft)
 		})

@@ -382,6 +382,13 @@ func (d *Desk) Receipts(ctx context.Context, conversation string, seq int64) (ap
 
 // Await is Receipts when every recipient has got as far as until, or when ctx ends.
 func (d *Desk) Await(ctx context.Context, conversation string, seq int64, until string) (api.Receipts, error) {
+	if seq == 0 { // the last one of now, whatever comes while we wait
+		state, err := d.ledger.State(ctx, conversation)
+		if err != nil {
+			return api.Receipts{}, err
+		}
+		seq = state.LastSeq
+	}
 	for {
 		progress := d.deliver.Progress()
 		r, err := d.Receipts(context.WithoutCancel(ctx), conversation, seq)

@@ -82,6 +82,8 @@ func (s *Server) show(ctx context.Context, line deliver.Line) (m api.Message, er
 // stream is a live connection: the client subscribes, gets a frame for each message,
 // and confirms.
 func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
+	s.streams.Add(1) // while the server still knows of the connection
+	defer s.streams.Done()
 	agent, err := s.speaker(r)
 	if err != nil {
 		s.fail(w, r, err)
@@ -91,8 +93,6 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // Upgrade has answered
 	}
-	s.streams.Add(1)
-	defer s.streams.Done()
 	defer conn.Close()
 	over := make(chan struct{})
 	defer close(over)

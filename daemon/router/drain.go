@@ -39,47 +39,52 @@ func (r *Router) Drain(ctx context.Context, agent string, queue *work.Queue) {
 		if ctx.Err() != nil {
 			return
 		}
-		if wait := r.drop(ctx, box, r.home.Address(c.Name), drop); wait > 0 {
+		wait, block := r.drop(ctx, box, r.home.Address(c.Name), drop)
+		if wait > 0 {
 			queue.AddAfter(agent, wait)
+		}
+		if block {
+			return
 		}
 	}
 }
 
 // drop takes one drop. It returns how long to wait before the drop is tried again, 0
-// when it is done with.
-func (r *Router) drop(ctx context.Context, box *mailbox.Box, agent envelope.Address, drop mailbox.Drop) time.Duration {
+// when it is done with, and whether those behind it wait too, so that what was said
+// first stays first.
+func (r *Router) drop(ctx context.Context, box *mailbox.Box, agent envelope.Address, drop mailbox.Drop) (wait time.Duration, block bool) {
 	loaded, err := box.Load(drop, agent.Name, time.Now())
-	var wait *mailbox.WaitError
+	var unfinished *mailbox.WaitError
 	switch {
-	case errors.As(err, &wait):
-		return wait.For
+	case errors.As(err, &unfinished):
+		return unfinished.For, false
 	case errors.Is(err, fs.ErrNotExist):
-		return 0
+		return 0, false
 	case err != nil && isDisk(err) && !errors.Is(err, mailbox.ErrForeign):
 		r.logger.Error("drop is not read", "agent", agent.Name, "path", drop.Name, "err", err)
-		return retryAfter
+		return retryAfter, false
 	case err != nil:
-		return r.failDrop(box, agent, loaded, api.Errorf(api.BadRequest, "%w", err))
+		return r.failDrop(box, agent, loaded, api.Errorf(api.BadRequest, "%w", err)), false
 	}
 	if c, _ := r.roster.Get(agent.Name); c.Unregistered {
-		return r.failDrop(box, agent, loaded, api.Errorf(api.IdentityUnknown, "agent %q has unregistered", agent.Name))
+		return r.failDrop(box, agent, loaded, api.Errorf(api.IdentityUnknown, "agent %q has unregistered", agent.Name)), false
 	}
 	out, err := r.Accept(ctx, Actor{Agent: agent, Made: drop.Changed}, loaded.Draft)
 	var refusal *api.Error
 	if errors.As(err, &refusal) {
 		if refusal.Retryable() {
 			r.logger.Warn("drop waits", "agent", agent.Name, "path", drop.Name, "err", err)
-			return retryAfter
+			return retryAfter, true
 		}
-		return r.failDrop(box, agent, loaded, refusal)
+		return r.failDrop(box, agent, loaded, refusal), false
 	}
 	stamp := mailbox.Stamp{Conversation: out.State.ID, Seq: out.Envelope.Seq, ID: loaded.Draft.ID}
 	if err := box.Done(loaded, stamp); err != nil {
 		r.logger.Error("sent drop is not moved", "agent", agent.Name, "path", drop.Name, "err", err)
-		return retryAfter
+		return retryAfter, false
 	}
 	r.logger.Info("drop sent", "agent", agent.Name, "conv", stamp.Conversation, "seq", stamp.Seq, "id", stamp.ID)
-	return 0
+	return 0, false
 }
 
 func (r *Router) failDrop(box *mailbox.Box, agent envelope.Address, loaded *mailbox.Loaded, why *api.Error) time.Duration {
@@ -125,9 +130,10 @@ func (r *Router) adopt(ctx context.Context, conversation string, raw *envelope.E
 	if raw.ID == "" {
 		raw.ID = envelope.NamedID("raw", conversation, strconv.FormatInt(*raw.Raw, 10))
 	}
-	_, err := r.roster.Resolve(raw.From.String())
 	var out Outcome
+	c, err := r.roster.Resolve(raw.From.String())
 	if err == nil {
+		agent = r.home.Address(c.Name)
 		out, err = r.Accept(ctx, Actor{Agent: agent, Shell: true}, raw)
 	}
 	if out.Duplicate {
@@ -141,7 +147,7 @@ func (r *Router) adopt(ctx context.Context, conversation string, raw *envelope.E
 		return why
 	}
 	notice := &envelope.Envelope{
-		ID: envelope.NamedID("undeliverable", raw.ID), Type: envelope.System, Event: envelope.EventUndeliverable,
+		ID: envelope.NamedID("undeliverable", conversation, strconv.FormatInt(*raw.Raw, 10)), Type: envelope.System, Event: envelope.EventUndeliverable,
 		From: agent, Conversation: conversation, To: []string{agent.String()}, About: raw.ID, Why: why.Message, Raw: raw.Raw,
 	}
 	if _, err := r.append(Actor{Agent: agent}, notice); err != nil {

@@ -198,6 +198,7 @@ func TestFindReturnsTheFirst(t *testing.T) {
 
 // More lines than the cache holds, with its real size.
 func TestFindInAVeryLongLog(t *testing.T) {
+	t.Parallel()
 	const n = 135_000
 	id := func(seq int64) string { return fmt.Sprintf("00000000-0000-8000-8000-%012d", seq) }
 	var log bytes.Buffer
@@ -215,11 +216,11 @@ func TestFindInAVeryLongLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	for _, seq := range []int64{1, n / 2, n} {
-		for _, test := range []struct{ after, since int64 }{{0, 0}, {seq - 1, 0}, {0, lineTime(seq)}} {
-			if got := find(t, l, id(seq), test.after, test.since); got != seq {
-				t.Errorf("Find of line %d (after %d, since %d): got %d", seq, test.after, test.since, got)
-			}
+	for _, test := range []struct{ seq, after, since int64 }{
+		{1, 0, 0}, {n / 2, 0, 0}, {n, 0, 0}, {n / 2, n/2 - 1, 0}, {n / 2, 0, lineTime(n / 2)}, {n, n / 3, lineTime(n / 2)},
+	} {
+		if got := find(t, l, id(test.seq), test.after, test.since); got != test.seq {
+			t.Errorf("Find of line %d (after %d, since %d): got %d", test.seq, test.after, test.since, got)
 		}
 	}
 	if got := find(t, l, id(n+1), 0, 0); got != 0 {
@@ -229,6 +230,7 @@ func TestFindInAVeryLongLog(t *testing.T) {
 
 // The search reads the log in pieces of 256 KiB, and an id may stand across two.
 func TestFindAcrossTwoPieces(t *testing.T) {
+	t.Parallel()
 	const piece = 256 << 10
 	body := lines(2, 3000)
 	for shift := 0; shift < 200; shift += 12 {
@@ -258,6 +260,7 @@ func TestFindAcrossTwoPieces(t *testing.T) {
 // The log against a plain list, with a cache of a few lines that fills, turns over,
 // and is lost when the log is opened again.
 func TestFindAgreesWithAList(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	rapid.Check(t, func(t *rapid.T) {
 		path := fmt.Sprintf("%s/%s.jsonl", dir, envelope.NewID())
@@ -311,20 +314,28 @@ func (m *findMachine) add(t *rapid.T) {
 }
 
 func (m *findMachine) find(t *rapid.T) {
-	m.findOne(t, envelope.NewID())
+	ids := []string{envelope.NewID()}
 	for range min(3, len(m.ids)) {
-		m.findOne(t, rapid.SampledFrom(m.ids).Draw(t, "id"))
+		ids = append(ids, rapid.SampledFrom(m.ids).Draw(t, "id"))
+	}
+	if err := update(m.log, func(tx *convlog.Tx) error {
+		for _, id := range ids {
+			m.findOne(t, tx, id)
+		}
+		return nil
+	}); err != nil {
+		t.Fatalf("Update: got %v, want no error", err)
 	}
 }
 
-func (m *findMachine) findOne(t *rapid.T, id string) {
+func (m *findMachine) findOne(t *rapid.T, tx *convlog.Tx, id string) {
 	after := rapid.Int64Range(0, int64(len(m.ids))+1).Draw(t, "after")
 	since := rapid.SampledFrom([]int64{0, 0, m.time - 5, m.time, m.time + 1}).Draw(t, "since")
-	got := find(t, m.log, id, after, since)
+	got, err := tx.Find(id, after, since)
 	seq := int64(slices.Index(m.ids, id) + 1)
 	bounded := seq > 0 && (seq <= after || m.times[seq-1] < since)
-	if got != seq && !(bounded && got == 0) {
-		t.Fatalf("Find(%s, %d, %d) in %d lines: got %d, want %d", id, after, since, len(m.ids), got, seq)
+	if err != nil || got != seq && !(bounded && got == 0) {
+		t.Fatalf("Find(%s, %d, %d) in %d lines: got %d, %v, want %d", id, after, since, len(m.ids), got, err, seq)
 	}
 }
 

@@ -149,6 +149,7 @@ func TestKilledWriters(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 2 s")
 	}
+	t.Parallel()
 	l, path := newLog(t, patient())
 	deadline := time.Now().Add(2 * time.Second)
 	acked := make(map[string]int64)

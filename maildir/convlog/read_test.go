@@ -135,6 +135,7 @@ func TestReaderInLargeLogs(t *testing.T) {
 }
 
 func TestReaderInRandomLargeLogs(t *testing.T) {
+	t.Parallel()
 	lengths := rapid.SampledFrom([]int{0, 50, 200, 1000, 9000})
 	rapid.Check(t, func(t *rapid.T) {
 		var log []byte
@@ -165,13 +166,14 @@ func (c *counter) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func TestReaderReadsLittle(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name  string
 		log   []byte
 		limit int64 // of bytes for one line
 	}{
 		{"lines of one length", sized(1, 10_000, every(200)), 300 << 10},
-		{"lines that a guess hits", sized(1, 400, every(5000)), 300 << 10},
+		{"lines that a guess hits", sized(1, 400, every(2800)), 200 << 10},
 		{"long lines first", join(sized(1, 100, every(60_000)), sized(101, 5_000, every(0))), 3 << 20},
 		{"long lines last", join(sized(1, 5_000, every(0)), sized(5_001, 5_100, every(60_000))), 3 << 20},
 	} {
@@ -215,6 +217,7 @@ func TestReaderIsNotMisledByForgedLines(t *testing.T) {
 // Older lines stand in the log again, where a guess for their numbers leads, and far
 // from where the reader looks whether the numbers fall. What follows them is no damage.
 func TestSinceInsideABlockOfOlderLines(t *testing.T) {
+	t.Parallel()
 	log := join(sized(1, 600, every(100)), sized(470, 590, every(100)), sized(601, 2000, every(100)))
 	want := reference(log)
 	r := convlog.NewReader(bytes.NewReader(log), int64(len(log)))

@@ -15,6 +15,7 @@ import (
 
 // A writer may be killed in the middle of its write: the log ends anywhere in a line.
 func TestTornTailOfEveryLength(t *testing.T) {
+	t.Parallel()
 	base := lines(1, 2)
 	third := line(3, "third")
 	path := writeLog(t, nil)
