@@ -98,7 +98,8 @@ func (c *crash) checkDrop(text string, tok *token, stored []*envelope.Envelope) 
 	}
 	data, err := os.ReadFile(filepath.Join(c.home.AgentDir(tok.way.agent), folder, name))
 	if err != nil {
-		return []string{fmt.Sprintf("%s: the drop is not in %s: %v", text, filepath.Base(folder), err)}
+		failed, _ := os.ReadFile(filepath.Join(c.home.AgentDir(tok.way.agent), mailbox.Failed, name)) // it may be there
+		return []string{fmt.Sprintf("%s: the drop is not in %s: %v; in failed is %q", text, filepath.Base(folder), err, failed)}
 	}
 	if len(stored) == 1 {
 		want = stored[0].ID
@@ -107,6 +108,21 @@ func (c *crash) checkDrop(text string, tok *token, stored []*envelope.Envelope) 
 		return []string{fmt.Sprintf("%s: the drop in %s says %s, want %q in it", text, filepath.Base(folder), data, want)}
 	}
 	return nil
+}
+
+// checkLists checks that the daemon knows what waits in each inbox.
+func (c *crash) checkLists() {
+	c.t.Helper()
+	for _, name := range crashAgents {
+		list, err := c.client(name).Inbox(c.t.Context(), 1)
+		if err != nil {
+			c.fail("inbox of "+name, err)
+			continue
+		}
+		if files, listed := len(c.names(name, mailbox.InboxNew)), len(list.Items)+list.More; files != listed {
+			c.fail("inbox of "+name, fmt.Errorf("%d messages are listed, and %d files are there", listed, files))
+		}
+	}
 }
 
 const keptSeen = 10_000 // files in inbox/cur; more are discarded when a daemon starts

@@ -24,8 +24,8 @@ import (
 )
 
 const (
-	shortRounds = 12
-	roundTime   = 1200 * time.Millisecond // longer than a round takes where the machine is not busy
+	shortRounds = 16
+	roundTime   = time.Second // longer than a round takes where the machine is not busy
 )
 
 // TestCrash lets many programs write in every way there is, kills them and the daemon
@@ -209,6 +209,7 @@ func (c *crash) run(rounds int) {
 	c.settle()
 	stopReading()
 	reading.Wait()
+	c.checkLists()
 	c.daemon.term()
 }
 

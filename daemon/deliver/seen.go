@@ -24,7 +24,7 @@ func (d *Deliverer) Seen(agent, conversation string, seq int64) error {
 		return nil
 	}
 	u, ok := r.settle(conversation, seq, shown)
-	if ok && u.how == inInbox {
+	if ok { // even where a stream has shown it: there may be a file from before a crash
 		if _, err := r.box.MarkSeen(mailbox.ItemOf(conversation, seq, u.timestamp).Name); err != nil {
 			return err // it stays in new, and is listed again after a restart
 		}

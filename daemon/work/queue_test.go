@@ -238,7 +238,7 @@ func TestAddAfter(t *testing.T) {
 		b.wantSettled("before their time", b.settling(t.Context()), true)
 		time.Sleep(time.Minute - 1)
 		b.want()
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		b.want("soon")
 		time.Sleep(time.Hour)
 		b.want("soon", "late")

@@ -415,7 +415,16 @@ func (l *Log) cutOff(offset int64) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteAt([]byte{'\n'}, offset)
+	own, err := l.file.Stat()
+	if err == nil {
+		var info fs.FileInfo
+		if info, err = f.Stat(); err == nil && !os.SameFile(info, own) {
+			err = ErrReplaced
+		}
+	}
+	if err == nil {
+		_, err = f.WriteAt([]byte{'\n'}, offset)
+	}
 	return errors.Join(err, f.Close())
 }
 

@@ -133,12 +133,9 @@ func TestDeliverOntoAFolder(t *testing.T) {
 
 func TestItemsAreListedOldestFirst(t *testing.T) {
 	b := newBox(t)
-	var want []mailbox.Item
-	for _, i := range []mailbox.Item{
+	want := []mailbox.Item{
 		mailbox.ItemOf(id2, 7, 999), mailbox.ItemOf(id1, 2, 1000), mailbox.ItemOf(id1, 10, 1000),
 		mailbox.ItemOf(id2, 1, 1000), mailbox.ItemOf(id1, 3, 20_000_000_000_000),
-	} {
-		want = append(want, i)
 	}
 	for _, i := range []int{3, 1, 4, 0, 2} {
 		_, err := b.Deliver(want[i], []byte("{}"))
