@@ -237,6 +237,55 @@ func TestInboxFilesAreWrittenAgain(t *testing.T) {
 	stopSound(t, h)
 }
 
+// TestStreamTakesWhatACrashLeft: a file that a crash has left in inbox/new moves to cur
+// when a live stream shows the message.
+func TestStreamTakesWhatACrashLeft(t *testing.T) {
+	t.Parallel()
+	h := daemontest.New(t, "Atlas", "Nova")
+	id := create(h, "Streams", "Nova")
+	wantFiles(t, h, "Nova", mailbox.InboxNew, 1)
+	s, err := h.As("Nova").Stream(t.Context(), api.StreamRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	h.Post("Atlas", say(id, "hello"))
+	for seq := range int64(2) {
+		m, err := s.Next(t.Context())
+		if err != nil || m.Envelope.Seq != seq+1 {
+			t.Fatalf("the stream has %s, %v; want line %d", daemontest.JSON(m), err, seq+1)
+		}
+		e := m.Envelope
+		if _, err := h.Box("Nova").Deliver(mailbox.ItemOf(id, e.Seq, e.Timestamp), h.Log(id)[seq].Append(nil)); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Confirm(api.Place{Conversation: id, Seq: e.Seq}, api.Seen); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantFiles(t, h, "Nova", mailbox.InboxCur, 2)
+	wantFiles(t, h, "Nova", mailbox.InboxNew, 0)
+	stopSound(t, h)
+}
+
+// TestSeenFilesAreTidied: a file that a crash has left in inbox/new although its message
+// was seen moves to cur at the next start.
+func TestSeenFilesAreTidied(t *testing.T) {
+	t.Parallel()
+	h := daemontest.New(t, "Atlas", "Nova")
+	id := create(h, "Seen", "Nova")
+	h.Post("Atlas", say(id, "hello"))
+	wantFiles(t, h, "Nova", mailbox.InboxNew, 2)
+	h.Stop()
+	if err := h.Box("Nova").WriteCursors(map[string]mailbox.Cursor{id: {Delivered: 2, Seen: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	h.Start()
+	wantFiles(t, h, "Nova", mailbox.InboxNew, 1)
+	wantFiles(t, h, "Nova", mailbox.InboxCur, 1)
+	stopSound(t, h)
+}
+
 // TestLinksComeBack: a link that somebody has removed is made again at the next start.
 func TestLinksComeBack(t *testing.T) {
 	t.Parallel()

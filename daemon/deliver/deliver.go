@@ -255,10 +255,14 @@ func (d *Deliverer) deliverTo(r *recipient, conversation string, line ledger.Sto
 		r.pass(conversation, e.Seq)
 		return nil
 	}
-	if r.offer(conversation, e.Seq, e.Timestamp, d.now()) {
-		return nil
+	switch covered, waits := r.offer(conversation, e.Seq, e.Timestamp, d.now()); {
+	case !covered:
+		return deposit(r.reader, mailbox.ItemOf(conversation, e.Seq, e.Timestamp), line.Bytes)
+	case !waits: // a stream was faster; there may be a file from before a crash
+		_, err := r.box.MarkSeen(mailbox.ItemOf(conversation, e.Seq, e.Timestamp).Name)
+		return err
 	}
-	return deposit(r.reader, mailbox.ItemOf(conversation, e.Seq, e.Timestamp), line.Bytes)
+	return nil
 }
 
 // deposit writes a line to the inbox.

@@ -122,16 +122,15 @@ func (r *reader) pass(conversation string, seq int64) {
 	r.changed = true
 }
 
-// offer leaves a line to the live streams of the agent, and reports whether one
-// covers the conversation.
-func (r *reader) offer(conversation string, seq, timestamp int64, now time.Time) bool {
+// offer leaves a line to the live streams of the agent, where one covers the
+// conversation. It reports that, and whether the agent is still to see the line.
+func (r *reader) offer(conversation string, seq, timestamp int64, now time.Time) (covered, waits bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.covered(conversation) {
-		return false
+		return false, true
 	}
-	r.owe(conversation, seq, unseen{timestamp: timestamp, how: offered, since: now})
-	return true
+	return true, r.owe(conversation, seq, unseen{timestamp: timestamp, how: offered, since: now})
 }
 
 // keep notes that a line is a file in inbox/new. It reports false where the agent was
@@ -259,6 +258,17 @@ func (r *reader) waiting(conversation string) []mailbox.Item {
 	}
 	slices.SortFunc(items, mailbox.Item.Compare)
 	return items
+}
+
+// onlySeen returns the items up to which the agent was shown everything.
+func (r *reader) onlySeen(items []mailbox.Item) []mailbox.Item {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	seen := make(map[string]int64, len(r.marks))
+	for id, m := range r.marks {
+		seen[id] = m.seen()
+	}
+	return slices.DeleteFunc(items, func(i mailbox.Item) bool { return i.Seq > seen[i.Conversation] })
 }
 
 // held lists what is with streams and expired. A conversation is covered while a live

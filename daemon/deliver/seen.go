@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/conv"
@@ -68,7 +67,8 @@ func (d *Deliverer) InboxChanged(agent string) {
 	d.notify()
 }
 
-// Tidy removes files of seen messages that are many and old; the logs have them.
+// Tidy moves files of seen messages to cur, where a crash has left them in new, and
+// removes those in cur that are many and old; the logs have them.
 func (d *Deliverer) Tidy(agent string) error { return d.tidy(agent, keptSeen) }
 
 func (d *Deliverer) tidy(agent string, kept int) error {
@@ -76,18 +76,20 @@ func (d *Deliverer) tidy(agent string, kept int) error {
 	if err != nil {
 		return err
 	}
+	left, err := r.box.Unseen()
+	if err != nil {
+		return err
+	}
+	for _, item := range r.onlySeen(left) {
+		if _, err := r.box.MarkSeen(item.Name); err != nil {
+			return err
+		}
+	}
 	items, err := r.box.Seen()
 	if err != nil || len(items) <= kept {
 		return err
 	}
-	items = items[:len(items)-kept]
-	r.mu.Lock()
-	items = slices.DeleteFunc(items, func(i mailbox.Item) bool {
-		m, ok := r.marks[i.Conversation]
-		return !ok || i.Seq > m.seen()
-	})
-	r.mu.Unlock()
-	return r.box.Discard(items)
+	return r.box.Discard(r.onlySeen(items[:len(items)-kept]))
 }
 
 // Unseen lists what an agent was not shown, oldest first, of one conversation or,

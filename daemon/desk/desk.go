@@ -44,9 +44,9 @@ func New(home *maildir.Home, l *ledger.Ledger, d *deliver.Deliverer, agents *ros
 	return &Desk{home: home, ledger: l, deliver: d, roster: agents}
 }
 
-// settle waits, for a bounded time, until what was stored before is delivered, so
+// Settle waits, for a bounded time, until what was stored before is delivered, so
 // that whoever asks after a send finds its effect.
-func (d *Desk) settle(ctx context.Context) {
+func (d *Desk) Settle(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, settleWithin)
 	defer cancel()
 	_ = d.deliver.Settle(ctx) // late answers are better than none
@@ -69,7 +69,7 @@ func (d *Desk) Agent(c card.Card) api.Agent {
 // Agents lists the agents that have all the capabilities and, for a text that is not
 // empty, its words in name, capabilities, description or platform.
 func (d *Desk) Agents(ctx context.Context, text string, capabilities []string, limit int) api.Agents {
-	d.settle(ctx)
+	d.Settle(ctx)
 	cards := slices.DeleteFunc(d.roster.All(), func(c card.Card) bool {
 		return !hasAll(c, capabilities) || !mentions(c, text)
 	})
@@ -149,7 +149,7 @@ type Query struct {
 
 // Conversations lists the conversations of an agent, the latest first.
 func (d *Desk) Conversations(ctx context.Context, agent string, q Query) (api.Conversations, error) {
-	d.settle(ctx)
+	d.Settle(ctx)
 	box := mailbox.At(d.home.AgentDir(agent))
 	ids, err := box.Conversations()
 	if err != nil {
@@ -195,7 +195,7 @@ func Limit(n int) int {
 
 // Inbox lists what an agent was not shown, oldest first.
 func (d *Desk) Inbox(ctx context.Context, agent string, limit int) (api.Inbox, error) {
-	d.settle(ctx)
+	d.Settle(ctx)
 	items, err := d.deliver.Unseen(agent, "")
 	if err != nil {
 		return api.Inbox{}, err
@@ -311,7 +311,7 @@ func crossed(v ledger.View, e *envelope.Envelope) []int64 {
 // Read returns the bodies of messages: of the references, or of all that the agent
 // was not shown.
 func (d *Desk) Read(ctx context.Context, agent string, ask api.Read, resolve func(string) (string, error)) (api.Messages, error) {
-	d.settle(ctx)
+	d.Settle(ctx)
 	items, err := d.choose(agent, ask.Refs, resolve)
 	if err != nil {
 		return api.Messages{}, err
@@ -382,7 +382,7 @@ func (d *Desk) Receipts(ctx context.Context, conversation string, seq int64) (ap
 
 // Await is Receipts when every recipient has got as far as until, or when ctx ends.
 func (d *Desk) Await(ctx context.Context, conversation string, seq int64, until string) (api.Receipts, error) {
-	if false { // the last one of now, whatever comes while we wait
+	if seq == 0 { // the last one of now, whatever comes while we wait
 		state, err := d.ledger.State(ctx, conversation)
 		if err != nil {
 			return api.Receipts{}, err

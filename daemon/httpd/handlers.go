@@ -65,6 +65,7 @@ func (s *Server) me(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.Desk.Settle(r.Context())
 	return s.Desk.Agent(c), nil
 }
 
@@ -180,26 +181,27 @@ func (s *Server) accept(r *request, draft *envelope.Envelope) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := s.posted(r, out)
-	if err != nil {
-		return nil, err
-	}
 	return api.Posted{
-		Message:      m,
+		Message:      s.posted(r, out),
 		Conversation: s.Desk.Summary(r.agent, out.State),
 		Recipients:   s.Deliver.Recipients(out.State, out.Envelope),
 		Created:      out.Created, Duplicate: out.Duplicate,
 	}, nil
 }
 
-// posted is the message as it stands in the log, with what has crossed it.
-func (s *Server) posted(r *request, out router.Outcome) (api.Message, error) {
+// posted is the message as it stands in the log, with what has crossed it. The message
+// is stored: what cannot be told of it is left out.
+func (s *Server) posted(r *request, out router.Outcome) api.Message {
 	e := out.Envelope
 	if out.Duplicate || e.Type == envelope.Message && e.After != nil && *e.After < e.Seq-1 {
-		return s.Desk.Message(r.Context(), out.State.ID, e.Seq)
+		m, err := s.Desk.Message(r.Context(), out.State.ID, e.Seq)
+		if err == nil {
+			return m
+		}
+		s.Logger.Warn("stored message is not read", "conv", out.State.ID, "seq", e.Seq, "err", err)
 	}
 	ref := messageRef(s.Ledger.Refs().Short(out.State.ID), e.Seq)
-	return api.Message{Envelope: e, Ref: ref, Topic: out.State.Topic}, nil
+	return api.Message{Envelope: e, Ref: ref, Topic: out.State.Topic}
 }
 
 func (s *Server) receipts(r *request) (any, error) {
@@ -317,6 +319,9 @@ func (s *Server) transcript(w http.ResponseWriter, r *http.Request) {
 	started := false
 	if err == nil {
 		err = s.Ledger.Read(r.Context(), id, func(v ledger.View) error {
+			if started { // the log has failed, and is read anew
+				return errors.New("the log has failed")
+			}
 			scan, err := q.scan(v.Log, v.State)
 			if err != nil {
 				return err

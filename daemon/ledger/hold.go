@@ -90,7 +90,7 @@ func (l *Ledger) release(c *conversation, err error) {
 	defer l.mu.Unlock()
 	defer l.work.Done()
 	c.users--
-	if errors.Is(err, convlog.ErrFailed) || errors.Is(err, convlog.ErrReplaced) {
+	if errors.Is(err, convlog.ErrFailed) || errors.Is(err, convlog.ErrReplaced) || errors.Is(err, fs.ErrClosed) {
 		c.dead = true
 		if e, ok := l.open[c.id]; ok && e.Value == c {
 			l.recent.Remove(e)

@@ -219,6 +219,14 @@ func (l *Ledger) stateOf(ctx context.Context, c *conversation) (conv.State, erro
 // Read calls use with what is on disk of a conversation. Of a damaged log it shows
 // what stands before the damage.
 func (l *Ledger) Read(ctx context.Context, id string, use func(View) error) error {
+	err := l.read(ctx, id, use)
+	if errors.Is(err, fs.ErrClosed) { // the log has failed meanwhile: read it anew
+		err = l.read(ctx, id, use)
+	}
+	return err
+}
+
+func (l *Ledger) read(ctx context.Context, id string, use func(View) error) error {
 	c, err := l.hold(id)
 	if err != nil {
 		return err

@@ -247,10 +247,18 @@ func (a *agent) leftOver(conversation string, items []*item) {
 			a.found(Error, NotInLog, filepath.Join(i.folder, i.Name), i.Seq, "no log has this line; move the file away")
 		}
 	}
-	if len(items) < 2 || items[0].Name != items[1].Name {
+	waiting, both := items[0], len(items) > 1 && items[0].Name == items[1].Name // new was read first
+	seen := waiting.Seq <= a.cursors[conversation].Seen
+	if waiting.folder != mailbox.InboxNew || !both && !seen {
 		return
 	}
-	if _, err := os.Lstat(filepath.Join(a.box.Dir(), mailbox.InboxNew, items[0].Name)); err == nil {
-		a.found(Warning, SeenAndNew, filepath.Join(mailbox.InboxNew, items[0].Name), items[0].Seq, "the message is in inbox/cur too, so it was seen; remove this file, the log of %s keeps the message", conversation)
+	path := filepath.Join(mailbox.InboxNew, waiting.Name)
+	if _, err := os.Lstat(filepath.Join(a.box.Dir(), path)); err != nil {
+		return // it was moved just now
+	}
+	if both {
+		a.found(Warning, SeenAndNew, path, waiting.Seq, "the message is in inbox/cur too, so it was seen; remove this file, the log keeps the message")
+	} else {
+		a.found(Warning, SeenAndNew, path, waiting.Seq, "the cursor says that the message was seen; start the daemon again and it moves the file to inbox/cur")
 	}
 }

@@ -60,7 +60,7 @@ const (
 	TornItem     Kind = "torn-item"     // a file in the inbox that is cut off
 	Altered      Kind = "altered"       // a file in the inbox that differs from the log
 	NotInLog     Kind = "not-in-log"    // a file in the inbox for a line that no log has
-	SeenAndNew   Kind = "seen-and-new"  // a message in new and in cur
+	SeenAndNew   Kind = "seen-and-new"  // a message in new that was seen
 	NotGiven     Kind = "not-given"     // a message that the agent did not get yet
 	TakenAway    Kind = "taken-away"    // a message that the agent got and that is gone
 	BadCursors   Kind = "bad-cursors"   // cursors.json cannot be read

@@ -149,6 +149,10 @@ func TestHome(t *testing.T) {
 			func(s *scene) { s.write(s.inCur(4), string(s.log[3].Append(nil))+"\n") },
 			fsck.Warning, fsck.SeenAndNew, func(s *scene) string { return s.inNew(4) },
 		},
+		"seen by the cursor, and new": {
+			func(s *scene) { s.must(os.Rename(s.inCur(2), s.inNew(2))) },
+			fsck.Warning, fsck.SeenAndNew, func(s *scene) string { return s.inNew(2) },
+		},
 		"empty file": {
 			func(s *scene) { s.write(s.inNew(4), "") },
 			fsck.Warning, fsck.TornItem, func(s *scene) string { return s.inNew(4) },
@@ -165,9 +169,9 @@ func TestHome(t *testing.T) {
 		},
 		"file with another time in its name": {
 			func(s *scene) {
-				s.write(s.path(mailbox.InboxNew, mailbox.ItemOf(conversation, 2, 1).Name), string(s.log[1].Append(nil))+"\n")
+				s.write(s.path(mailbox.InboxNew, mailbox.ItemOf(conversation, 4, 1).Name), string(s.log[3].Append(nil))+"\n")
 			},
-			fsck.Error, fsck.Altered, func(s *scene) string { return s.path(mailbox.InboxNew, mailbox.ItemOf(conversation, 2, 1).Name) },
+			fsck.Error, fsck.Altered, func(s *scene) string { return s.path(mailbox.InboxNew, mailbox.ItemOf(conversation, 4, 1).Name) },
 		},
 		"file for a line that is not there": {
 			func(s *scene) { s.write(s.inNew(9), "{}\n") },
@@ -201,7 +205,7 @@ func TestHome(t *testing.T) {
 		},
 		"cursor that has seen more than was delivered": {
 			func(s *scene) {
-				s.cursors(map[string]mailbox.Cursor{conversation: {Delivered: 3, Seen: 5}})
+				s.cursors(map[string]mailbox.Cursor{conversation: {Delivered: 2, Seen: 3}})
 			},
 			fsck.Error, fsck.CursorAhead, func(s *scene) string { return s.path("cursors.json") },
 		},
