@@ -138,12 +138,18 @@ func TestSeenOfWhatIsNotThere(t *testing.T) {
 	}
 	s := p.attach("Atlas", deliver.Filter{})
 	confirm(t, s, id, 2, "seen")
-	confirm(t, s, id, 2, "delivered")
+	confirm(t, s, id, 3, "delivered")
 	s.Close()
-	seq := p.say(id, "Nova", "hi")
+	other := p.attach("Atlas", deliver.Filter{})
+	for range 2 {
+		p.say(id, "Nova", "hi")
+	}
+	p.carries("the messages come all the same", other, id, 1, 2, 3)
 	p.settle()
-	p.files("the message comes all the same", "Atlas", id, []int64{1, seq}, none)
-	p.states("nothing is seen", id, seq, "Atlas delivered")
+	p.states("nothing is seen", id, 2, "Atlas stored")
+	p.states("nothing is delivered", id, 3, "Atlas stored")
+	other.Close()
+	p.files("after the stream", "Atlas", id, []int64{1, 2, 3}, none)
 	if err := p.Seen("Nobody", id, 1); err == nil {
 		t.Error("Seen of nobody: got no error, want one")
 	}

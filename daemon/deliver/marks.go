@@ -213,7 +213,7 @@ func (r *reader) settle(conversation string, seq int64, to how) (before unseen, 
 		if m.early == nil {
 			m.early = make(map[int64]how)
 		}
-		if len(m.early) < maxEarly {
+		if _, known := m.early[seq]; known && to == shown || !known && len(m.early) < maxEarly {
 			m.early[seq] = to
 		}
 		return unseen{}, false

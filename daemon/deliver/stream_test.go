@@ -112,8 +112,12 @@ func TestEarlyConfirm(t *testing.T) {
 	}
 	p.carries("before the follower", s, id, 2, 3, 4)
 	confirm(t, s, id, 2, "seen")
+	confirm(t, s, id, 2, "delivered") // late: it does not go back
 	confirm(t, s, id, 3, "delivered")
 	p.states("before the follower", id, 2, "Atlas stored")
+	if got := p.Shown("Atlas", id); got != 2 {
+		t.Errorf("Shown before the follower: got %d, want 2", got)
+	}
 	p.run()
 	p.settle()
 	p.states("shown early", id, 2, "Atlas seen")

@@ -276,6 +276,7 @@ func (s *Server) events(r *request) (any, error) {
 		return nil, err
 	}
 	defer cancel()
+	s.Desk.Settle(r.Context())
 	stream, err := s.Deliver.Attach(r.agent, filter)
 	if err != nil {
 		return nil, err

@@ -124,6 +124,7 @@ func (s *Server) converse(conn *websocket.Conn, agent string) error {
 	if err != nil {
 		return err
 	}
+	s.Desk.Settle(s.ending) // what was stored before is old, however busy we are
 	stream, err := s.Deliver.Attach(agent, filter)
 	if err != nil {
 		return err

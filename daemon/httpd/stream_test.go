@@ -60,7 +60,7 @@ func TestFramesThatAreRefused(t *testing.T) {
 	}
 	s := h.subscribe("Atlas", api.StreamRequest{})
 	s.wantNext(id, 1)
-	s.say(`{"op":"` + strings.Repeat("x", 128<<10) + `"}`)
+	s.say(`{"op":"` + strings.Repeat("x", 64<<10) + `"}`) // the last bytes are over the limit
 	s.wantClosed("a frame over the limit", websocket.CloseMessageTooBig, "")
 }
 
