@@ -10,7 +10,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -99,7 +98,7 @@ func Run(ctx context.Context, opts Options) error {
 		return err
 	}
 	if err := os.WriteFile(home.PidPath(), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
-		return errors.Join(fmt.Errorf("write pid: %w", err), listener.Close())
+		h.logger.Warn("pid is not written", "path", home.PidPath(), "err", err) // a full disk is no reason not to run
 	}
 	defer os.Remove(home.PidPath()) //nolint:errcheck // a pid file that is left behind is checked by its reader
 	return h.run(ctx, listener, opts.Ready)

@@ -56,6 +56,7 @@ func (h *Host) Start() {
 	select {
 	case <-ready:
 	case err := <-h.done:
+		h.stop = nil // there is nothing to wait for
 		h.t.Fatalf("daemon does not start: %v", err)
 	}
 	h.t.Cleanup(h.Stop)

@@ -508,3 +508,28 @@ func TestCursorsThatCannotBeRead(t *testing.T) {
 		return err != nil, "Unseen of Atlas: got no error, want one"
 	})
 }
+
+// TestCursorsThatCannotBeWritten are written later.
+func TestCursorsThatCannotBeWritten(t *testing.T) {
+	p := newPost(t, "Atlas", "Nova").run()
+	id := p.create("a", "Nova", "Atlas")
+	p.settle()
+	path := filepath.Join(p.home.AgentDir("atlas"), "cursors.json")
+	if err := os.RemoveAll(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Seen("Atlas", id, 1); err != nil {
+		t.Fatal(err)
+	}
+	p.Flush()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	daemontest.Eventually(t, func() (bool, string) {
+		cursors, err := p.box("Atlas").Cursors()
+		return err == nil && cursors[id] == mailbox.Cursor{Delivered: 1, Seen: 1}, fmt.Sprintf("cursors are %v, %v", cursors, err)
+	})
+}

@@ -170,10 +170,12 @@ func TestEarlyIsBounded(t *testing.T) {
 	}
 	p.run()
 	last := int64(deliver.MaxEarly + over + 1)
-	p.until(id, 2, "Atlas seen")
 	daemontest.Eventually(t, func() (bool, string) {
-		return p.Early("Atlas", id) == 0, fmt.Sprintf("got %d remembered, want none", p.Early("Atlas", id))
+		items, err := p.Unseen("Atlas", id)
+		return err == nil && len(items) == over && p.Early("Atlas", id) == 0,
+			fmt.Sprintf("got %d not shown, %v, and %d remembered, want %d and none", len(items), err, p.Early("Atlas", id), over)
 	})
+	p.states("the first", id, 2, "Atlas seen")
 	p.states("the last", id, last, "Atlas stored") // forgotten: the stream has to confirm it again
 	confirm(t, s, id, last, "seen")
 	p.states("the last, confirmed again", id, last, "Atlas seen")
@@ -377,4 +379,27 @@ func TestNextEnds(t *testing.T) {
 	if line, err := s.Next(ctx); err == nil {
 		t.Errorf("Next: got line %+v, want the end of the context", line)
 	}
+}
+
+// TestStreamsAtTheEnd: what they still hold when the daemon stops is for the next
+// start.
+func TestStreamsAtTheEnd(t *testing.T) {
+	p := newPost(t, "Atlas", "Nova").run()
+	id := p.create("a", "Atlas", "Nova")
+	s := p.attach("Atlas", deliver.Filter{})
+	for range 2 {
+		p.say(id, "Nova", "hi")
+	}
+	p.carries("both", s, id, 2, 3)
+	p.settle()
+	confirm(t, s, id, 2, "seen")
+	p.Ending()
+	s.Close()
+	p.files("at the end", "Atlas", id, none, none)
+	p.halt()
+	p.recover(id)
+	p.run()
+	p.settle()
+	p.files("after the next start", "Atlas", id, []int64{3}, none)
+	p.states("after the next start", id, 2, "Atlas seen")
 }

@@ -77,6 +77,8 @@ func TestProblems(t *testing.T) {
 		{"POST " + in + "/messages", "Atlas", `{"content":"` + "\xff" + `"}`, 422, api.BadRequest},
 		{"POST " + in + "/messages", "Atlas", `{"content":"` + strings.Repeat("x", 2<<20) + `"}`, 413, api.TooLarge},
 		{"POST " + in + "/messages", "Atlas", `{"content":"` + strings.Repeat("x", envelope.MaxLine) + `"}`, 413, api.TooLarge},
+		{"POST /v1/conversations", "Atlas", `{"topic":"a","to":["Nova"` + strings.Repeat(`,"Nova"`, 9_999) + `]}`, 422, api.BadRequest},
+		{"POST /v1/conversations", "Atlas", `{"topic":"a","to":["Nova"` + strings.Repeat(`,"Nova"`, 999) + `]}`, 422, api.TooMany},
 		{"POST /v1/me/read", "Atlas", `{"refs":["` + strings.Repeat("x", envelope.MaxLine) + `"]}`, 413, api.TooLarge},
 	} {
 		resp, body := h.ask(test.route, test.agent, test.body)
@@ -388,5 +390,24 @@ func TestBadHome(t *testing.T) {
 	}
 	if l, err := httpd.Listen(home); err == nil {
 		t.Errorf("Listen with a file in place of the folder: got %v, want an error", l.Addr())
+	}
+}
+
+// TestDeletedSocket: a socket file that somebody has removed is made again.
+func TestDeletedSocket(t *testing.T) {
+	h := newHost(t, "Atlas")
+	if err := os.Remove(h.Home().SocketPath()); err != nil {
+		t.Fatal(err)
+	}
+	daemontest.Eventually(t, func() (bool, string) {
+		err := h.As("Atlas").Health(context.Background())
+		return err == nil, fmt.Sprintf("health: %v", err)
+	})
+	if _, err := h.As("Atlas").Me(context.Background()); err != nil {
+		t.Errorf("through the new socket: %v", err)
+	}
+	h.Stop()
+	if _, err := os.Lstat(h.Home().SocketPath()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("socket after the end: got %v, want none", err)
 	}
 }

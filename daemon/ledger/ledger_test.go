@@ -903,3 +903,28 @@ func TestViews(t *testing.T) {
 	b.say(id, "after the restart")
 	check("after a restart and one of ours")
 }
+
+// TestFind looks for a repeat and adds nothing.
+func TestFind(t *testing.T) {
+	b := newBooks(t, ledger.Options{})
+	id := b.create("a")
+	e := b.message(id, "once")
+	find := func(what string, e *envelope.Envelope, want ledger.Result) {
+		t.Helper()
+		result, state, err := b.Find(ledger.Line{Envelope: e})
+		if err != nil || state.ID != id {
+			t.Errorf("%s: got %s, %v, want it looked for in %s", what, state.ID, err, id)
+		}
+		wantResult(t, what, result, want)
+	}
+	find("before it was sent", e, ledger.Result{})
+	b.add(e)
+	c := *e
+	find("afterwards", &c, ledger.Result{Seq: 2, Duplicate: true})
+	c.Content = "other"
+	_, _, err := b.Find(ledger.Line{Envelope: &c})
+	wantError(t, "another text", err, ledger.ErrReused)
+	_, _, err = b.Find(ledger.Line{Envelope: b.message("7c1e0d52-91aa-8b7c-9c1d-5e6f708192a3", "hi")})
+	wantError(t, "no such conversation", err, ledger.ErrNotFound)
+	b.want(id, "once")
+}

@@ -15,7 +15,10 @@ import (
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/conv"
 	"github.com/claude-duo/duo/daemon/daemontest"
+	"github.com/claude-duo/duo/daemon/ledger"
+	"github.com/claude-duo/duo/daemon/router"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/convlog"
 	"github.com/claude-duo/duo/maildir/envelope"
@@ -442,5 +445,63 @@ func TestAfter(t *testing.T) {
 	var refusal *api.Error
 	if _, err := h.As("Nova").Post(context.Background(), &draft{Conversation: id, Type: "typing"}); !errors.As(err, &refusal) {
 		t.Errorf("typing: got %v, want it refused", err)
+	}
+}
+
+// TestJoiningTwice is no error: it answers with the line that brought the agent in.
+func TestJoiningTwice(t *testing.T) {
+	h := newHost(t, "Atlas", "Nova")
+	id := h.Post("Atlas", &draft{Type: envelope.Create, Topic: "a", Open: true}).Conversation.ID
+	first := h.Post("Nova", &draft{Type: envelope.Join, Conversation: id})
+	h.send("Atlas", id, "welcome")
+	second := h.Post("Nova", &draft{Type: envelope.Join, Conversation: id})
+	if !second.Duplicate || first.Duplicate || second.Message.Ref != first.Message.Ref || second.Message.Envelope.Timestamp != first.Message.Envelope.Timestamp {
+		t.Errorf("second join: got %+v, want the first again", second)
+	}
+	h.wantEvents(id, "1 create of Atlas", "2 join of Nova", "3 message of Atlas")
+}
+
+// TestRepeatOfADirectMessage: a repeat is recognised though its conversation is over.
+func TestRepeatOfADirectMessage(t *testing.T) {
+	h := newHost(t, "Atlas", "Nova")
+	key := envelope.NamedID("key", "k")
+	first := h.Post("Atlas", &draft{ID: key, To: people("Nova"), Content: "once"})
+	h.Post("Atlas", &draft{Type: envelope.Close, Conversation: first.Conversation.ID})
+	second := h.Post("Atlas", &draft{ID: key, To: people("Nova"), Content: "once"})
+	if !second.Duplicate || second.Message.Ref != first.Message.Ref {
+		t.Errorf("repeat after the close: got %s, duplicate %v, want %s", second.Message.Ref, second.Duplicate, first.Message.Ref)
+	}
+	h.refuse("another text after the close", "Atlas", &draft{ID: key, To: people("Nova"), Content: "other"}, api.KeyReused)
+	if next := h.message("Atlas", "Nova", "twice"); next.Conversation.ID == first.Conversation.ID || !next.Created {
+		t.Errorf("a new message: got %s, want a new conversation", next.Message.Ref)
+	}
+}
+
+// TestTranslate is the table from errors of the parts below to codes.
+func TestTranslate(t *testing.T) {
+	for want, errs := range map[api.Code][]error{
+		api.Damaged:              {&convlog.DamageError{Want: 2, Got: 9}, fmt.Errorf("%w: %w", convlog.ErrFailed, &convlog.DamageError{})},
+		api.BadRequest:           {envelope.ErrInvalid},
+		api.ConversationNotFound: {ledger.ErrNotFound},
+		api.KeyReused:            {ledger.ErrReused},
+		api.Stopping:             {ledger.ErrClosed},
+		api.Busy:                 {convlog.ErrBusy},
+		api.StorageFailed:        {convlog.ErrFailed, convlog.ErrReplaced, syscall.ENOSPC, syscall.EROFS, syscall.EIO, syscall.EDQUOT, os.ErrPermission},
+		api.Internal:             {errors.New("something else"), context.Canceled},
+		api.AgentNotFound:        {api.Errorf(api.AgentNotFound, "known already")},
+		api.NotParticipant:       {&conv.Refusal{Kind: conv.NotParticipant, Text: "no"}},
+		api.NotAllowed:           {&conv.Refusal{Kind: conv.NotOpen, Text: "no"}, &conv.Refusal{Kind: conv.NotCreator, Text: "no"}},
+		api.AlreadyParticipant:   {&conv.Refusal{Kind: conv.AlreadyIn, Text: "no"}},
+		api.ConversationClosed:   {&conv.Refusal{Kind: conv.Closed, Text: "no"}},
+		api.TurnLimitReached:     {&conv.Refusal{Kind: conv.TurnLimit, Text: "no"}},
+		api.NobodyElse:           {&conv.Refusal{Kind: conv.NobodyElse, Text: "no"}},
+		api.TooMany:              {&conv.Refusal{Kind: conv.TooMany, Text: "no"}},
+	} {
+		for _, err := range errs {
+			wrapped := fmt.Errorf("deep down: %w", err)
+			if got := router.Translate(wrapped, "c9f3a"); got.Code != want || got.Message == "" {
+				t.Errorf("Translate(%v): got %s %q, want %s and a text", err, got.Code, got.Message, want)
+			}
+		}
 	}
 }

@@ -3,11 +3,15 @@ package router_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/claude-duo/duo/daemon/daemontest"
+	"github.com/claude-duo/duo/maildir/convlog"
 	"github.com/claude-duo/duo/maildir/envelope"
 )
 
@@ -122,4 +126,19 @@ func TestAdoptionOverTheTurnLimit(t *testing.T) {
 	}
 	h.wantRaws("over the turn limit", id, "2 message of Nova", "3 message of Nova", "4 undeliverable of Nova", "5 undeliverable of Nova")
 	h.wantSaid(id, "Nova: line 0", "Nova: line 1")
+}
+
+// TestAdoptionAfterAFailure: a line that could not be stored is tried again.
+func TestAdoptionAfterAFailure(t *testing.T) {
+	h := newHost(t, "Atlas", "Nova")
+	id := h.create("Atlas", "a", "Nova")
+	var syncs atomic.Int32
+	h.Opts = convlog.Options{Sync: func(*os.File) error {
+		if syncs.Add(1) <= 2 {
+			return syscall.EIO
+		}
+		return nil
+	}}
+	h.restart(func() { h.shell(id, `{"from":"Nova","content":"at last"}`) })
+	h.eventuallySaid(id, "Nova: at last")
 }

@@ -1,6 +1,7 @@
 package router_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -220,4 +221,17 @@ func TestSameNameTwice(t *testing.T) {
 		})
 	}
 	h.wantSaid(id, "Atlas: note 0", "Atlas: note 1", "Atlas: note 2")
+}
+
+// TestDropsOfWhoHasUnregistered are not sent.
+func TestDropsOfWhoHasUnregistered(t *testing.T) {
+	h := newHost(t, "Atlas", "Nova")
+	if _, err := h.As("").Unregister(context.Background(), "Atlas"); err != nil {
+		t.Fatal(err)
+	}
+	h.Drop("Atlas", "a.json", `{"to":"Nova","content":"hi"}`)
+	wantContains(t, "failed", h.taken("Atlas", "a.json", mailbox.Failed), "unregistered")
+	h.Register("Atlas")
+	h.Drop("Atlas", "b.json", `{"to":"Nova","content":"hi"}`)
+	h.taken("Atlas", "b.json", mailbox.Sent)
 }

@@ -267,6 +267,29 @@ func TestEndOfRun(t *testing.T) {
 	})
 }
 
+func TestNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, 1, "a")
+		want := func(names ...string) {
+			t.Helper()
+			got := b.Names()
+			slices.Sort(got)
+			if !slices.Equal(got, names) {
+				t.Errorf("Names: got %q, want %q", got, names)
+			}
+		}
+		want()
+		b.Add("a")
+		synctest.Wait()
+		b.Add("b")
+		b.Add("a")
+		want("a", "b") // one is looked at, one waits
+		b.open("a")
+		b.open("a")
+		want()
+	})
+}
+
 func TestEndOfRunWithoutWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, 4)
