@@ -1,9 +1,10 @@
 # duo: see README.md. Needs Go and make; nothing else.
 
-.PHONY: all build test demo bench crash fuzz lint docs ci clean
+.PHONY: all build test demo demo-hosts bench crash load fuzz lint docs ci clean
 
 FUZZTIME ?= 10s
 ROUNDS ?= 40
+LOAD ?= 60s
 
 all: build
 
@@ -17,6 +18,10 @@ test:
 demo: build
 	sh docs/examples/demo.sh
 
+# Three hosts, two of which cannot reach each other.
+demo-hosts: build
+	sh docs/examples/demo-hosts.sh
+
 # Ratios to what this machine can do at best; see docs/performance.md.
 bench: build
 	go run ./cmd/duo-bench -duo bin/duo
@@ -24,6 +29,10 @@ bench: build
 # Kills daemons and clients at random and checks that nothing was lost.
 crash: build
 	DUO_CRASH_ROUNDS=$(ROUNDS) go test -count=1 -timeout 30m -run TestCrash -v ./daemon/daemontest
+
+# Agents in live calls for a minute, beside clients that misbehave.
+load:
+	DUO_LOAD=$(LOAD) go test -count=1 -timeout 10m -run TestLoad -v ./daemon/daemontest
 
 fuzz:
 	sh .ci/fuzz $(FUZZTIME)

@@ -41,9 +41,10 @@ func TestDocs(t *testing.T) {
 			}
 			h := namedHost(t)
 			runShell(t, h, page, blocks)
+			ref := "$ref"
 			for _, b := range blocks {
 				if b.kind == "frames" && len(missingPrograms(b.needs)) == 0 {
-					t.Run(fmt.Sprintf("line %d", b.line), func(t *testing.T) { playFrames(t, h, b) })
+					t.Run(fmt.Sprintf("line %d", b.line), func(t *testing.T) { playFrames(t, h, b, &ref) })
 				}
 			}
 		})
@@ -96,7 +97,7 @@ func namedHost(t *testing.T) *daemontest.Host {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.WriteFile(filepath.Join(dir, "config.toml"), []byte("host.name = \"nyc\"\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "config.toml"), []byte("host.name = \"nyc\"\nhttp.listen = \"127.0.0.1:0\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return daemontest.NewAt(t, dir)
@@ -180,14 +181,14 @@ func matches(want, got string) bool {
 
 var messageRef = regexp.MustCompile(`"ref":"(c[0-9a-f]+)\.`)
 
-// playFrames plays an example of the stream. The line "as NAME" says who speaks, and
+// playFrames plays an example of the stream. The line "as NAME" says who speaks, "as
+// nobody" is an observer, and
 // "← close CODE TEXT" is the last frame of the daemon. $ref stands for the conversation
 // of the last message.
-func playFrames(t *testing.T, h *daemontest.Host, b block) {
+func playFrames(t *testing.T, h *daemontest.Host, b block, ref *string) {
 	var conn *websocket.Conn
-	ref := "$ref"
 	for i, line := range strings.Split(strings.TrimSuffix(b.text, "\n"), "\n") {
-		verb, rest, _ := strings.Cut(strings.ReplaceAll(line, "$ref", ref), " ")
+		verb, rest, _ := strings.Cut(strings.ReplaceAll(line, "$ref", *ref), " ")
 		switch verb {
 		case "as":
 			conn = dialStream(t, h, rest)
@@ -201,7 +202,7 @@ func playFrames(t *testing.T, h *daemontest.Host, b block) {
 				t.Fatalf("stream.md:%d: the daemon says\n%s\nwant\n%s", b.line+1+i, got, rest)
 			}
 			if found := messageRef.FindStringSubmatch(got); found != nil {
-				ref = found[1]
+				*ref = found[1]
 			}
 		default:
 			t.Fatalf("stream.md:%d: want as, → or ←, got %q", b.line+1+i, line)
@@ -212,7 +213,11 @@ func playFrames(t *testing.T, h *daemontest.Host, b block) {
 func dialStream(t *testing.T, h *daemontest.Host, agent string) *websocket.Conn {
 	t.Helper()
 	dialer := websocket.Dialer{NetDial: func(string, string) (net.Conn, error) { return net.Dial("unix", h.Home().SocketPath()) }}
-	conn, resp, err := dialer.Dial("ws://duo/v1/stream", http.Header{api.AgentHeader: {agent}})
+	header := http.Header{api.AgentHeader: {agent}}
+	if agent == "nobody" {
+		header = nil
+	}
+	conn, resp, err := dialer.Dial("ws://duo/v1/stream", header)
 	if err != nil {
 		t.Fatalf("open a stream as %s: %v", agent, err)
 	}

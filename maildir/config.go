@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
+	"net/netip"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/claude-duo/duo/maildir/durable"
@@ -16,13 +18,20 @@ import (
 const (
 	configFile    = "config.toml"
 	maxConfigSize = 1 << 20
+	maxAttachment = 1 << 30
 )
+
+// ErrConfig means that config.toml cannot be used.
+var ErrConfig = errors.New("bad configuration")
 
 // Config is config.toml. Every key has a working default, and an unknown key is an
 // error.
 type Config struct {
 	Host   HostConfig   `toml:"host"`
+	HTTP   HTTPConfig   `toml:"http"`
+	Link   LinkConfig   `toml:"link"`
 	Limits LimitsConfig `toml:"limits"`
+	Call   CallConfig   `toml:"call"`
 	Watch  WatchConfig  `toml:"watch"`
 }
 
@@ -31,10 +40,35 @@ type HostConfig struct {
 	Name string `toml:"name" comment:"the host part of addresses; taken when the home is made, default: the machine's name"`
 }
 
+// HTTPConfig is the table http.
+type HTTPConfig struct {
+	Listen      string `toml:"listen" comment:"address for programs that have a token; off for none"`
+	Connections int    `toml:"connections" comment:"at most so many at once there, 1 to 65536"`
+}
+
+// LinkConfig is the table link.
+type LinkConfig struct {
+	Listen    string `toml:"listen" comment:"where other hosts find this one: an address like :7601, off, or auto: from the first pairing on, at port 7601 or the next one that is free"`
+	Advertise string `toml:"advertise" comment:"host or host:port that other hosts are told to dial; default: the address of this machine"`
+}
+
 // LimitsConfig is the table limits.
 type LimitsConfig struct {
-	Content      int `toml:"content" comment:"bytes of a message's text, 1 to 1048576"`
-	Participants int `toml:"participants" comment:"agents in one conversation, 2 to 1024"`
+	Content      int      `toml:"content" comment:"bytes of a message's text, 1 to 1048576"`
+	Attachment   int64    `toml:"attachment" comment:"bytes of a file that goes with a message, 1 to 1073741824"`
+	Participants int      `toml:"participants" comment:"agents in one conversation, 2 to 1024"`
+	Messages     int64    `toml:"messages" comment:"messages in one conversation, 0 for no limit"`
+	Hops         int64    `toml:"hops" comment:"automatic messages in a row, 0 for no limit"`
+	Rate         float64  `toml:"rate" comment:"messages a second by one agent in the long run, 0 for no limit"`
+	Burst        int      `toml:"burst" comment:"messages by one agent at once, before the rate holds"`
+	Repeat       Duration `toml:"repeat" comment:"an automatic message that says the same again within this time is taken for the first one, 0s for never"`
+}
+
+// CallConfig is the table call.
+type CallConfig struct {
+	Ring  Duration `toml:"ring" comment:"how long a call rings"`
+	Grace Duration `toml:"grace" comment:"how long an agent may lose its stream before it has left a call"`
+	Idle  Duration `toml:"idle" comment:"a call in which nobody says anything for so long is over"`
 }
 
 // WatchConfig is the table watch.
@@ -64,7 +98,19 @@ func (d *Duration) UnmarshalText(text []byte) error {
 func DefaultConfig() Config {
 	var c Config
 	c.Limits.Content = envelope.MaxContent
+	c.Limits.Attachment = 64 << 20
 	c.Limits.Participants = 256
+	c.Limits.Messages = 1_000_000
+	c.Limits.Hops = 8
+	c.Limits.Rate = 500
+	c.Limits.Burst = 5000
+	c.Limits.Repeat.Duration = time.Minute
+	c.HTTP.Listen = "127.0.0.1:7600"
+	c.HTTP.Connections = 4096
+	c.Link.Listen = Auto
+	c.Call.Ring.Duration = 30 * time.Second
+	c.Call.Grace.Duration = time.Minute
+	c.Call.Idle.Duration = 30 * time.Minute
 	c.Watch.Rescan.Duration = 30 * time.Second
 	c.Watch.Every.Duration = 500 * time.Millisecond
 	return c
@@ -72,23 +118,16 @@ func DefaultConfig() Config {
 
 // ReadConfig reads the configuration at path; a missing file is the default one.
 func ReadConfig(path string) (Config, error) {
-	info, err := os.Stat(path)
+	data, err := durable.ReadRegular(path, maxConfigSize) // also where it is kept with other settings
 	if errors.Is(err, fs.ErrNotExist) {
 		return DefaultConfig(), nil
 	}
-	if err == nil && (!info.Mode().IsRegular() || info.Size() > maxConfigSize) {
-		err = fmt.Errorf("%q: want a regular file of at most %d bytes", path, maxConfigSize)
-	}
-	if err != nil {
-		return Config{}, fmt.Errorf("read config: %w", err)
-	}
-	data, err := os.ReadFile(path)
 	if err != nil {
 		return Config{}, fmt.Errorf("read config: %w", err)
 	}
 	c, err := ParseConfig(data)
 	if err != nil {
-		return Config{}, fmt.Errorf("read config %q: %w", path, err)
+		return Config{}, fmt.Errorf("%w: %q: %w", ErrConfig, path, err)
 	}
 	return c, nil
 }
@@ -144,15 +183,89 @@ func (c Config) check() error {
 	if c.Limits.Content < 1 || c.Limits.Content > envelope.MaxContent {
 		return fmt.Errorf("limits.content: want 1 to %d, got %d", envelope.MaxContent, c.Limits.Content)
 	}
+	if c.Limits.Attachment < 1 || c.Limits.Attachment > maxAttachment {
+		return fmt.Errorf("limits.attachment: want 1 to %d, got %d", maxAttachment, c.Limits.Attachment)
+	}
 	if c.Limits.Participants < 2 || c.Limits.Participants > envelope.MaxRecipients {
 		return fmt.Errorf("limits.participants: want 2 to %d, got %d", envelope.MaxRecipients, c.Limits.Participants)
 	}
-	for name, d := range map[string]time.Duration{
-		"watch.rescan": c.Watch.Rescan.Duration, "watch.poll-interval": c.Watch.Every.Duration,
+	if c.Limits.Messages < 0 || c.Limits.Hops < 0 || c.Limits.Burst < 1 || !(c.Limits.Rate >= 0 && c.Limits.Rate <= 1e6) {
+		return errors.New("limits.messages, limits.hops and limits.rate are not negative, and limits.burst is at least 1")
+	}
+	if c.HTTP.Connections < 1 || c.HTTP.Connections > 1<<16 {
+		return fmt.Errorf("http.connections: want 1 to %d, got %d", 1<<16, c.HTTP.Connections)
+	}
+	if err := checkListen(c.HTTP.Listen); err != nil {
+		return err
+	}
+	if err := c.Link.check(); err != nil {
+		return err
+	}
+	for _, d := range []struct {
+		name     string
+		value    Duration
+		min, max time.Duration
+	}{
+		{"watch.rescan", c.Watch.Rescan, 10 * time.Millisecond, time.Hour},
+		{"watch.poll-interval", c.Watch.Every, 10 * time.Millisecond, time.Hour},
+		{"limits.repeat", c.Limits.Repeat, 0, time.Hour},
+		{"call.ring", c.Call.Ring, 10 * time.Millisecond, 10 * time.Minute},
+		{"call.grace", c.Call.Grace, 10 * time.Millisecond, time.Hour},
+		{"call.idle", c.Call.Idle, 10 * time.Millisecond, 24 * time.Hour},
 	} {
-		if d < 10*time.Millisecond || d > time.Hour {
-			return fmt.Errorf("%s: want 10ms to 1h, got %s", name, d)
+		if d.value.Duration < d.min || d.value.Duration > d.max {
+			return fmt.Errorf("%s: want %s to %s, got %s", d.name, brief(d.min), brief(d.max), d.value)
 		}
+	}
+	return nil
+}
+
+// brief writes a duration without the zeros at its end.
+func brief(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// What may stand in the place of an address to listen on.
+const (
+	Off  = "off"  // nobody listens
+	Auto = "auto" // of link.listen: when it is needed, where there is room
+)
+
+const maxMachine = 300 // bytes of an address
+
+func (l LinkConfig) check() error {
+	if l.Listen != Auto && l.Listen != Off {
+		colon := strings.LastIndexByte(l.Listen, ':')
+		_, err := strconv.ParseUint(l.Listen[colon+1:], 10, 16)
+		if colon < 0 || err != nil {
+			return fmt.Errorf("link.listen: want auto, off, or an address like :7601 or 192.0.2.7:7601, got %q", l.Listen)
+		}
+	}
+	if len(l.Advertise) > maxMachine || strings.ContainsAny(l.Advertise, " /\t\r\n") {
+		return fmt.Errorf("link.advertise: want a host or host:port, got %q", l.Advertise)
+	}
+	return nil
+}
+
+// checkListen wants an address of this machine itself: what comes from elsewhere comes
+// over links, which are encrypted.
+func checkListen(address string) error {
+	if address == Off {
+		return nil
+	}
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Errorf("http.listen: want an address like 127.0.0.1:7600, or off, got %q", address)
+	}
+	if !at.Addr().IsLoopback() {
+		return fmt.Errorf("http.listen: %s is not an address of this machine alone: want one like 127.0.0.1:7600", address)
 	}
 	return nil
 }

@@ -23,6 +23,13 @@ import (
 // LayoutVersion is the version of the layout that this package reads and writes.
 const LayoutVersion = 1
 
+const (
+	hostFile     = "host.json"
+	keyFile      = "key"
+	maxHostFile  = 64 << 10 // of host.json and of the key
+	publicPrefix = "ed25519:"
+)
+
 var (
 	// ErrNoHome means that there is no home in the folder yet.
 	ErrNoHome = errors.New("no duo home here")
@@ -41,7 +48,7 @@ type Home struct {
 type Host struct {
 	Name    string `json:"name"`
 	ID      string `json:"id"`  // base32 of SHA-256("duo/host/1" ‖ first public key), for life
-	Key     string `json:"key"` // "ed25519:" and the public key in base64
+	Key     string `json:"key"` // "ed25519:" and the newest public key in base64
 	Version int    `json:"version"`
 }
 
@@ -72,7 +79,7 @@ func Open(dir string) (*Home, error) {
 	if err := CheckSafe(dir); err != nil {
 		return nil, err
 	}
-	data, err := os.ReadFile(filepath.Join(dir, "host.json"))
+	data, err := durable.ReadPlain(filepath.Join(dir, hostFile), maxHostFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%q: %w", dir, ErrNoHome)
 	}
@@ -81,13 +88,13 @@ func Open(dir string) (*Home, error) {
 	}
 	h := &Home{Dir: dir}
 	if err := json.Unmarshal(data, &h.Host); err != nil {
-		return nil, fmt.Errorf("read %q: %w", filepath.Join(dir, "host.json"), err)
+		return nil, fmt.Errorf("read %q: %w", filepath.Join(dir, hostFile), err)
 	}
 	if h.Host.Version != LayoutVersion {
 		return nil, fmt.Errorf("home %q has layout version %d, this program knows version %d", dir, h.Host.Version, LayoutVersion)
 	}
 	if err := envelope.CheckHost(h.Host.Name); err != nil {
-		return nil, fmt.Errorf("read %q: %w", filepath.Join(dir, "host.json"), err)
+		return nil, fmt.Errorf("read %q: %w", filepath.Join(dir, hostFile), err)
 	}
 	if h.Config, err = ReadConfig(h.ConfigPath()); err != nil {
 		return nil, err
@@ -127,7 +134,7 @@ func createHost(dir string) error {
 	if err != nil {
 		return err
 	}
-	key, err := hostKey(filepath.Join(dir, "key"))
+	key, err := hostKey(filepath.Join(dir, keyFile))
 	if err != nil {
 		return err
 	}
@@ -137,13 +144,12 @@ func createHost(dir string) error {
 		name = machineName()
 	}
 	data, err := json.Marshal(Host{
-		Name: name, ID: hostID(public), Version: LayoutVersion,
-		Key: "ed25519:" + base64.StdEncoding.EncodeToString(public),
+		Name: name, ID: HostID(public), Version: LayoutVersion, Key: PublicText(public),
 	})
 	if err != nil {
 		return fmt.Errorf("encode host.json: %w", err)
 	}
-	err = durable.Create(filepath.Join(dir, "host.json"), append(data, '\n'), 0o600)
+	err = durable.Create(filepath.Join(dir, hostFile), append(data, '\n'), 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return nil // another process was faster, with the same key
 	}
@@ -156,11 +162,15 @@ func hostKey(path string) (ed25519.PrivateKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make host key: %w", err)
 	}
-	text := base64.StdEncoding.EncodeToString(fresh.Seed()) + "\n"
-	if err := durable.Create(path, []byte(text), 0o600); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := durable.Create(path, KeyText(fresh), 0o600); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	data, err := os.ReadFile(path)
+	return ReadKey(path)
+}
+
+// ReadKey reads a private key as it lies in the home.
+func ReadKey(path string) (ed25519.PrivateKey, error) {
+	data, err := durable.ReadPlain(path, maxHostFile)
 	if err != nil {
 		return nil, fmt.Errorf("read host key: %w", err)
 	}
@@ -171,9 +181,30 @@ func hostKey(path string) (ed25519.PrivateKey, error) {
 	return ed25519.NewKeyFromSeed(seed), nil
 }
 
-func hostID(public ed25519.PublicKey) string {
+// KeyText is a private key as it lies in the home.
+func KeyText(key ed25519.PrivateKey) []byte {
+	return []byte(base64.StdEncoding.EncodeToString(key.Seed()) + "\n")
+}
+
+// HostID is the id of the host whose first key is public.
+func HostID(public ed25519.PublicKey) string {
 	sum := sha256.Sum256(append([]byte("duo/host/1"), public...))
 	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:]))
+}
+
+// PublicText is a public key as host.json tells it.
+func PublicText(public ed25519.PublicKey) string {
+	return publicPrefix + base64.StdEncoding.EncodeToString(public)
+}
+
+// ParsePublic reads what PublicText has written.
+func ParsePublic(text string) (ed25519.PublicKey, error) {
+	encoded, ok := strings.CutPrefix(text, publicPrefix)
+	key, err := base64.StdEncoding.Strict().DecodeString(encoded)
+	if !ok || err != nil || len(key) != ed25519.PublicKeySize {
+		return nil, fmt.Errorf("public key %.80q: want %q and %d bytes in base64", text, publicPrefix, ed25519.PublicKeySize)
+	}
+	return key, nil
 }
 
 // machineName makes a host name of the machine's, "local" where it has no usable one.

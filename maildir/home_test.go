@@ -11,7 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/envelope"
@@ -318,6 +320,32 @@ func TestDamagedHostFile(t *testing.T) {
 				t.Errorf("host.json: got %q, want it untouched", got)
 			}
 		})
+	}
+}
+
+// A pipe in place of a file of the home is refused, and nobody waits for it.
+func TestPipesInAHome(t *testing.T) {
+	for _, name := range []string{"host.json", "key", "config.toml"} {
+		h := newHome(t)
+		if name == "key" { // which is read where there is no host yet
+			must(t, os.Remove(filepath.Join(h.Dir, "host.json")))
+		}
+		path := filepath.Join(h.Dir, name)
+		must(t, os.RemoveAll(path))
+		must(t, syscall.Mkfifo(path, 0o600))
+		result := make(chan error, 1)
+		go func() {
+			_, err := maildir.Init(h.Dir)
+			result <- err
+		}()
+		select {
+		case err := <-result:
+			if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "pipe") {
+				t.Errorf("%s: got %v, want an error that says what is wrong where", name, err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s: Init hangs", name)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/claude-duo/duo/maildir"
 )
@@ -30,6 +31,11 @@ func TestPaths(t *testing.T) {
 		h.ConfigPath():          "/h/config.toml",
 		h.RunDir():              "/h/run",
 		h.IndexPath():           "/h/run/index.db",
+		h.HostPath():            "/h/host.json",
+		h.KeyPath():             "/h/key",
+		h.NewKeyPath():          "/h/key.new",
+		h.KeysPath():            "/h/keys.jsonl",
+		h.LockPath():            "/h/run/daemon.lock",
 		h.PidPath():             "/h/run/daemon.pid",
 		h.DaemonLogPath():       "/h/run/daemon.log",
 		h.SessionsDir():         "/h/run/sessions",
@@ -89,14 +95,80 @@ func TestSocketPathWorks(t *testing.T) {
 	listener.Close()
 }
 
-func TestSocketPathFollowsTheDaemonsLink(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), strings.Repeat("d", 100))
-	h, err := maildir.Init(dir)
+// longHome is a home whose own path is too long for a socket.
+func longHome(t *testing.T) *maildir.Home {
+	t.Helper()
+	h, err := maildir.Init(filepath.Join(t.TempDir(), strings.Repeat("d", 100)))
 	must(t, err)
-	must(t, os.Symlink("/run/user/7/duo.sock", filepath.Join(h.RunDir(), "duo.sock")))
-	t.Setenv("XDG_RUNTIME_DIR", "/run/user/1")
-	if got, want := h.SocketPath(), "/run/user/7/duo.sock"; got != want {
-		t.Errorf("got %q, want where the daemon listens, %q", got, want)
+	return h
+}
+
+// Clients with another environment find the daemon by the link that it has made. The
+// daemon itself listens where its own environment says.
+func TestClientsFollowTheDaemonsLink(t *testing.T) {
+	h := longHome(t)
+	theirs, ours := filepath.Join(shortDir(t), "duo.sock"), shortDir(t)
+	write(t, theirs, "")
+	must(t, h.LinkSocket(theirs))
+	t.Setenv("XDG_RUNTIME_DIR", ours)
+	if got := h.SocketPath(); got != theirs {
+		t.Errorf("SocketPath: got %q, want where the daemon listens, %q", got, theirs)
+	}
+	listen := h.ListenPath()
+	if filepath.Dir(listen) != ours {
+		t.Errorf("ListenPath: got %q, want a socket in %q", listen, ours)
+	}
+	must(t, os.Remove(theirs))
+	if got := h.SocketPath(); got != listen {
+		t.Errorf("SocketPath with a link to nowhere: got %q, want %q", got, listen)
+	}
+}
+
+func TestLinkSocket(t *testing.T) {
+	h := longHome(t)
+	link := filepath.Join(h.RunDir(), "duo.sock")
+	for what, put := range map[string]func() error{
+		"nothing":  func() error { return nil },
+		"a link":   func() error { return os.Symlink("elsewhere", link) },
+		"a file":   func() error { return os.WriteFile(link, nil, 0o600) },
+		"the link": func() error { return h.LinkSocket("/x/duo.sock") },
+		"a folder": func() error { return os.Mkdir(link, 0o700) },
+	} {
+		must(t, put())
+		must(t, h.LinkSocket("/x/duo.sock"))
+		if got, err := os.Readlink(link); err != nil || got != "/x/duo.sock" {
+			t.Errorf("in place of %s: got %q, %v, want the link", what, got, err)
+		}
+		must(t, h.UnlinkSocket("/y/duo.sock"))
+		if _, err := os.Lstat(link); err != nil {
+			t.Errorf("UnlinkSocket of another socket: %v, want the link left alone", err)
+		}
+		must(t, h.UnlinkSocket("/x/duo.sock"))
+		if _, err := os.Lstat(link); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("UnlinkSocket: got %v, want no link", err)
+		}
+	}
+	short := newHome(t)
+	must(t, short.LinkSocket(short.ListenPath()))
+	if _, err := os.Lstat(short.ListenPath()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a home with its own socket: got %v, want no link", err)
+	}
+}
+
+// A home has one socket, by whichever path it is known.
+func TestSocketPathThroughALink(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", shortDir(t))
+	for _, h := range []*maildir.Home{longHome(t), newHome(t)} {
+		short := filepath.Join(shortDir(t), "home")
+		must(t, os.Symlink(h.Dir, short))
+		again, err := maildir.Open(short)
+		must(t, err)
+		if got, want := again.ListenPath(), h.ListenPath(); got != want {
+			t.Errorf("ListenPath: got %q, want %q", got, want)
+		}
+		if got, want := again.SocketPath(), h.SocketPath(); got != want {
+			t.Errorf("SocketPath: got %q, want %q", got, want)
+		}
 	}
 }
 
@@ -146,6 +218,31 @@ func TestLockDaemonWithoutItsFolder(t *testing.T) {
 	must(t, os.Remove(h.RunDir()))
 	if _, err := h.LockDaemon(); err == nil || errors.Is(err, maildir.ErrRunning) {
 		t.Errorf("got %v, want an error that is not ErrRunning", err)
+	}
+}
+
+func TestLockThatIsNoFile(t *testing.T) {
+	for what, put := range map[string]func(path string) error{
+		"pipe":   func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"link":   func(path string) error { return os.Symlink("elsewhere", path) },
+		"folder": func(path string) error { return os.Mkdir(path, 0o700) },
+	} {
+		h := newHome(t)
+		path := filepath.Join(h.RunDir(), "daemon.lock")
+		must(t, put(path))
+		result := make(chan error, 1)
+		go func() {
+			_, err := h.LockDaemon()
+			result <- err
+		}()
+		select {
+		case err := <-result:
+			if err == nil || errors.Is(err, maildir.ErrRunning) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), what) {
+				t.Errorf("%s: got %v, want an error that tells it", what, err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s: LockDaemon hangs", what)
+		}
 	}
 }
 
@@ -230,4 +327,22 @@ func TestRemoveTemps(t *testing.T) {
 	if err := maildir.RemoveTemps(filepath.Join(dir, "file")); err == nil {
 		t.Error("a file: got no error, want one")
 	}
+}
+
+func TestRemoveTempsBefore(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Now()
+	for name, age := range map[string]time.Duration{".tmp-old": time.Hour, ".tmp-young": time.Second, ".tmp-future": -time.Hour, "file": time.Hour} {
+		path := filepath.Join(dir, name)
+		write(t, path, "content")
+		must(t, os.Chtimes(path, time.Time{}, now.Add(-age)))
+	}
+	must(t, maildir.RemoveTempsBefore(dir, now.Add(-time.Minute)))
+	got, err := filepath.Glob(filepath.Join(dir, "*"))
+	must(t, err)
+	want := []string{filepath.Join(dir, ".tmp-future"), filepath.Join(dir, ".tmp-young"), filepath.Join(dir, "file")}
+	if !slices.Equal(got, want) {
+		t.Errorf("what stays: got %q, want %q", got, want)
+	}
+	must(t, maildir.RemoveTempsBefore(filepath.Join(dir, "missing"), now))
 }

@@ -11,17 +11,23 @@ import (
 
 const minRefDigits = 4
 
-// Refs turns ids of conversations into short references and back. A reference is
-// the letter c and the last hex digits of the id: four, or as many as tell it from
-// all others here. It may be used by several goroutines.
+// Refs turns ids into short references and back. A reference is a letter, c for
+// conversations and r for requests, and the last hex digits of the id: four, or as many
+// as tell it from all others here. It may be used by several goroutines.
 type Refs struct {
+	letter string
 	mu     sync.RWMutex
 	sorted []string // the hex digits of each id, last one first
 }
 
-// NewRefs knows the ids that are given.
-func NewRefs(ids []string) *Refs {
-	r := &Refs{sorted: make([]string, len(ids))}
+// NewRefs knows the ids of conversations that are given.
+func NewRefs(ids []string) *Refs { return newRefs("c", ids) }
+
+// NewRequestRefs knows the ids of requests that are given.
+func NewRequestRefs(ids []string) *Refs { return newRefs("r", ids) }
+
+func newRefs(letter string, ids []string) *Refs {
+	r := &Refs{letter: letter, sorted: make([]string, len(ids))}
 	for i, id := range ids {
 		r.sorted[i] = reversed(id)
 	}
@@ -37,6 +43,16 @@ func (r *Refs) Add(id string) {
 	defer r.mu.Unlock()
 	if i, known := slices.BinarySearch(r.sorted, key); !known {
 		r.sorted = slices.Insert(r.sorted, i, key)
+	}
+}
+
+// Remove makes an id unknown.
+func (r *Refs) Remove(id string) {
+	key := reversed(id)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if i, known := slices.BinarySearch(r.sorted, key); known {
+		r.sorted = slices.Delete(r.sorted, i, i+1)
 	}
 }
 
@@ -74,12 +90,12 @@ func (r *Refs) Short(id string) string {
 	if i < len(r.sorted) {
 		digits = max(digits, shared(key, r.sorted[i])+1)
 	}
-	return "c" + flip(key[:min(digits, len(key))])
+	return r.letter + flip(key[:min(digits, len(key))])
 }
 
 // Resolve returns the ids that a reference or a full id can mean.
 func (r *Refs) Resolve(text string) []string {
-	digits, ok := strings.CutPrefix(strings.ToLower(text), "c")
+	digits, ok := strings.CutPrefix(strings.ToLower(text), r.letter)
 	prefix := flip(digits)
 	if id, err := envelope.ParseID(text); err == nil {
 		prefix = reversed(id)

@@ -175,3 +175,12 @@ func TestSplitRef(t *testing.T) {
 		}
 	}
 }
+
+func TestRefsForget(t *testing.T) {
+	refs := maildir.NewRefs([]string{id1, id2})
+	refs.Remove(id1)
+	refs.Remove(id1)
+	if refs.Len() != 1 || len(refs.Resolve(id1)) != 0 || len(refs.Resolve(id2)) != 1 {
+		t.Errorf("got %q, want %q alone", refs.All(), id2)
+	}
+}

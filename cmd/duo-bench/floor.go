@@ -3,7 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -37,26 +40,22 @@ func (f *rawFile) append() error {
 	return durable.Sync(f.File)
 }
 
-// inTurns measures two things in turns, so that both see the same machine.
-func inTurns(n int, duo, floor func() error) (d, f samples, err error) {
+// inTurns measures several things in turns, so that all see the same machine.
+func inTurns(n int, things ...func() error) ([]samples, error) {
 	const block = 50
-	for len(d) < n {
-		for range block {
-			took, err := timed(duo)
-			if err != nil {
-				return nil, nil, err
+	measured := make([]samples, len(things))
+	for len(measured[0]) < n {
+		for i, thing := range things {
+			for range block {
+				took, err := timed(thing)
+				if err != nil {
+					return nil, err
+				}
+				measured[i] = append(measured[i], took)
 			}
-			d = append(d, took)
-		}
-		for range block {
-			took, err := timed(floor)
-			if err != nil {
-				return nil, nil, err
-			}
-			f = append(f, took)
 		}
 	}
-	return d, f, nil
+	return measured, nil
 }
 
 func timed(f func() error) (time.Duration, error) {
@@ -64,6 +63,81 @@ func timed(f func() error) (time.Duration, error) {
 	err := f()
 	return time.Since(start), err
 }
+
+// serveBare is the least that a program can do which others ask over a socket: for
+// each piece that comes it appends a line to a file, makes it durable, and answers.
+func serveBare(socket string) error {
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		return err
+	}
+	conn, err := listener.Accept()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	raw, err := newRawFile(filepath.Dir(socket), 0)
+	if err != nil {
+		return err
+	}
+	defer raw.Close()
+	buf := make([]byte, 4096)
+	for {
+		if _, err := conn.Read(buf); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if err := raw.append(); err != nil {
+			return err
+		}
+		if _, err := conn.Write(buf[:1]); err != nil {
+			return err
+		}
+	}
+}
+
+// bareServer is a process that runs serveBare.
+type bareServer struct {
+	net.Conn
+	cmd *exec.Cmd
+}
+
+func (b *bench) startBare() (*bareServer, error) {
+	dir, err := b.folder("bare")
+	if err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	socket := filepath.Join(dir, "s")
+	cmd := exec.Command(self, "-bare", socket)
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	for start := time.Now(); ; time.Sleep(time.Millisecond) {
+		conn, err := net.Dial("unix", socket)
+		if err == nil {
+			return &bareServer{Conn: conn, cmd: cmd}, nil
+		}
+		if time.Since(start) > 10*time.Second {
+			return nil, errors.Join(err, cmd.Process.Kill(), cmd.Wait())
+		}
+	}
+}
+
+// ask has the server append one line.
+func (s *bareServer) ask() error {
+	if _, err := s.Write(line); err != nil {
+		return err
+	}
+	_, err := s.Read(make([]byte, 1))
+	return err
+}
+
+func (s *bareServer) stop() error { return errors.Join(s.Close(), s.cmd.Wait()) }
 
 // together runs f in n goroutines for a time, and returns how often it ran a second.
 func together(n int, length time.Duration, f func(worker int) error) (float64, error) {

@@ -16,6 +16,7 @@ import (
 	"github.com/claude-duo/duo/daemon/deliver"
 	"github.com/claude-duo/duo/daemon/index"
 	"github.com/claude-duo/duo/daemon/ledger"
+	"github.com/claude-duo/duo/daemon/presence"
 	"github.com/claude-duo/duo/daemon/roster"
 	"github.com/claude-duo/duo/daemon/router"
 	"github.com/claude-duo/duo/daemon/work"
@@ -29,28 +30,46 @@ type host struct {
 	cmd  *exec.Cmd
 }
 
-func (b *bench) startHost(ctx context.Context, agents ...string) (*host, error) {
+// home makes a home in which an agent may say as much as it can: what is measured is
+// how fast that goes.
+func (b *bench) home() (*maildir.Home, error) {
 	dir, err := b.folder("home")
 	if err != nil {
 		return nil, err
 	}
-	home, err := maildir.Init(dir)
+	if err := os.WriteFile(filepath.Join(dir, "config.toml"), []byte("[limits]\nrate = 0\n"), 0o600); err != nil {
+		return nil, err
+	}
+	return maildir.Init(dir)
+}
+
+func (b *bench) startHost(ctx context.Context, agents ...string) (*host, error) {
+	home, err := b.home()
 	if err != nil {
 		return nil, err
 	}
-	h := &host{home: home, cmd: exec.Command(b.binary, "daemon")}
-	h.cmd.Env = append(os.Environ(), "DUO_HOME="+dir)
-	if err := h.cmd.Start(); err != nil {
+	h, err := b.startIn(ctx, home)
+	if err != nil {
 		return nil, err
-	}
-	for start := time.Now(); h.as("").Health(ctx) != nil; time.Sleep(time.Millisecond) {
-		if time.Since(start) > 10*time.Second {
-			return nil, errors.Join(errors.New("daemon does not answer"), h.stop())
-		}
 	}
 	for _, name := range agents {
 		if _, err := h.as("").Register(ctx, api.Register{Name: name}); err != nil {
 			return nil, errors.Join(err, h.stop())
+		}
+	}
+	return h, nil
+}
+
+// startIn starts the daemon of a home, and waits until it answers.
+func (b *bench) startIn(ctx context.Context, home *maildir.Home) (*host, error) {
+	h := &host{home: home, cmd: exec.Command(b.binary, "daemon")}
+	h.cmd.Env = append(os.Environ(), "DUO_HOME="+home.Dir)
+	if err := h.cmd.Start(); err != nil {
+		return nil, err
+	}
+	for start := time.Now(); h.as("").Health(ctx) != nil; time.Sleep(time.Millisecond) {
+		if time.Since(start) > time.Minute {
+			return nil, errors.Join(errors.New("daemon does not answer"), h.stop())
 		}
 	}
 	return h, nil
@@ -92,23 +111,19 @@ type follower struct {
 	bus   *bus.Bus
 }
 
-func (f follower) Committed(id string, present []envelope.Address) {
-	f.bus.Publish(id, present)
+func (f follower) Committed(id string, from int64, present []envelope.Address) {
+	f.bus.Publish(id, from, present)
 	f.grown.Add(id)
 }
 
 func (follower) Raw(string) {}
 
 func (b *bench) startParts(ctx context.Context) (*parts, error) {
-	dir, err := b.folder("home")
+	home, err := b.home()
 	if err != nil {
 		return nil, err
 	}
-	home, err := maildir.Init(dir)
-	if err != nil {
-		return nil, err
-	}
-	x, _, err := index.Open(filepath.Join(dir, "run", "index.db"))
+	x, _, err := index.Open(home.IndexPath())
 	if err != nil {
 		return nil, err
 	}
@@ -125,11 +140,12 @@ func (b *bench) startParts(ctx context.Context) (*parts, error) {
 		}
 	}
 	d := deliver.New(home, l, f.bus, f.grown, logger)
+	here := presence.New(home, x, time.Now, presence.Hooks{Changed: func(string, presence.Presence) {}}, logger)
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
 	return &parts{
-		home: home, deliver: d, ledger: l, router: router.New(home, l, agents, d, logger),
+		home: home, deliver: d, ledger: l, router: router.New(home, l, agents, d, here, logger),
 		stop: func() {
 			cancel()
 			<-done

@@ -14,9 +14,12 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/claude-duo/duo/daemon"
 )
 
 func main() {
@@ -25,9 +28,38 @@ func main() {
 	flag.StringVar(&b.dir, "dir", "", "where to work, default a temporary folder; it should be on the disk that matters")
 	flag.Float64Var(&b.scale, "scale", 1, "how many measurements to take, as a share of the usual number")
 	only := flag.String("only", "", "run only the rows whose names contain this")
+	bare := flag.String("bare", "", "be the bare server at this socket, which the rows are measured beside")
+	profile := flag.String("profile", "", "write to this file what this process spends its time on")
+	crowded := flag.String("crowd", "", "make a home of many agents and conversations in this folder, and end")
 	flag.Parse()
+	daemon.TuneProcess() // what is measured inside this process runs as in a daemon
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if *bare != "" {
+		if err := serveBare(*bare); err != nil {
+			fmt.Fprintln(os.Stderr, "duo-bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if *crowded != "" {
+		if err := b.makeCrowd(*crowded); err != nil {
+			fmt.Fprintln(os.Stderr, "duo-bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if *profile != "" {
+		f, err := os.Create(*profile)
+		if err == nil {
+			err = pprof.StartCPUProfile(f)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "duo-bench:", err)
+			os.Exit(1)
+		}
+		defer pprof.StopCPUProfile()
+	}
 	if err := b.main(ctx, os.Stdout, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "duo-bench:", err)
 		os.Exit(1)
@@ -62,11 +94,20 @@ var rows = []row{
 	{"64 senders in 64 conversations", "at least 0.8 × 64 files, each with its own fdatasync", manyConversations},
 	{"64 senders in one conversation", "at least 0.8 × group commit on one file", oneConversation},
 	{"64 senders in one conversation, over HTTP", "no target: what the door costs", overHTTP},
+	{"64 senders in 64 conversations, over HTTP", "no target: what the door costs", overHTTPInMany},
 	{"drop renamed in until the inbox file, p50", "at most 3 × fsnotify wake + fdatasync", dropToInbox},
 	{"drop renamed in until the inbox file, p99", "at most 20 ms", dropToInboxTail},
 	{"duo message, whole process, p50", "at most 1.5 × duo version + fdatasync", wholeProcess},
 	{"replay of a log from the file", "at least 1,000,000 messages a second", replayFile},
 	{"replay of a log over HTTP", "at least 1,000,000 messages a second", replayHTTP},
+	{"start with 10,000 agents, 100,000 conversations", "under 2 s, 150 MB, 1 % of a core", startOfCrowd},
+	{"memory of an idle connection", "no target", idleConnection},
+	{"memory of an idle agent", "no target", idleAgent},
+	{"memory of an idle conversation", "no target", idleConversation},
+	{"hosts: send until another host's stream has it, p50", "at most twice the same here + a raw round trip", untilFarStream},
+	{"hosts: catch-up of 100,000 messages", "at least 0.5 × read, append and fdatasync", catchUp},
+	{"hosts: bytes for each message, one at a time", "no target, beside the line", bytesOnTheWire},
+	{"hosts: 100 links, 1,000 agents that change", "no target: a frame in 2 s on each link", manyLinks},
 	{"message N of a 1 GB log, p50", "under 1 ms", messageN},
 	{"last 20 of a 1 GB log, p50", "under 1 ms", lastTwenty},
 }
@@ -95,7 +136,7 @@ func (b *bench) main(ctx context.Context, out io.Writer, only string) error {
 			verdict = "MISSED"
 			missed++
 		}
-		fmt.Fprintf(out, "%-52s duo %-16s floor %-16s %-10s %-6s (%s)\n", r.name, got.duo, got.floor, got.ratio, verdict, r.target)
+		fmt.Fprintf(out, "%-52s duo %-16s floor %-16s %-22s %-6s (%s)\n", r.name, got.duo, got.floor, got.ratio, verdict, r.target)
 	}
 	fmt.Fprintf(out, "%d targets missed\n", missed)
 	return nil
@@ -127,6 +168,12 @@ func atMost(duo, floor time.Duration, limit float64) result {
 func atLeast(duo, floor, limit float64) result {
 	ratio := duo / floor
 	return result{duo: rate(duo), floor: rate(floor), ratio: fmt.Sprintf("%.2f ×", ratio), ok: ratio >= limit}
+}
+
+// besideBare adds to a result how it compares with the bare server.
+func (r result) besideBare(duo, bare time.Duration) result {
+	r.ratio += fmt.Sprintf(", %.2f × bare", float64(duo)/float64(bare))
+	return r
 }
 
 func round(d time.Duration) string { return d.Round(100 * time.Nanosecond).String() }

@@ -34,17 +34,29 @@ func oneSender(ctx context.Context, b *bench) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	raw, err := newRawFile(h.home.Dir, 0)
+	atlas := h.as("Atlas")
+	return b.besideAppend(h.home.Dir, 1.3, func() error { return send(ctx, atlas, id) })
+}
+
+// besideAppend compares the median time of something with that of an append that is
+// made durable, here and by a bare server.
+func (b *bench) besideAppend(dir string, limit float64, duo func() error) (result, error) {
+	raw, err := newRawFile(dir, 0)
 	if err != nil {
 		return result{}, err
 	}
 	defer raw.Close()
-	atlas := h.as("Atlas")
-	d, f, err := inTurns(b.times(2000), func() error { return send(ctx, atlas, id) }, raw.append)
+	bare, err := b.startBare()
 	if err != nil {
 		return result{}, err
 	}
-	return atMost(d.quantile(0.5), f.quantile(0.5), 1.3), nil
+	defer bare.stop() //nolint:errcheck // its folder is removed
+	m, err := inTurns(b.times(2000), duo, raw.append, bare.ask)
+	if err != nil {
+		return result{}, err
+	}
+	p50 := m[0].quantile(0.5)
+	return atMost(p50, m[1].quantile(0.5), limit).besideBare(p50, m[2].quantile(0.5)), nil
 }
 
 func untilStream(ctx context.Context, b *bench) (result, error) {
@@ -63,14 +75,9 @@ func untilStream(ctx context.Context, b *bench) (result, error) {
 	}
 	defer stream.Close()
 	arrived, failed := arrivals(ctx, stream)
-	raw, err := newRawFile(h.home.Dir, 0)
-	if err != nil {
-		return result{}, err
-	}
-	defer raw.Close()
 	atlas := h.as("Atlas")
 	<-arrived // the invitation
-	d, f, err := inTurns(b.times(2000), func() error {
+	return b.besideAppend(h.home.Dir, 1.5, func() error {
 		sent := make(chan error, 1)
 		go func() { sent <- send(ctx, atlas, id) }()
 		select {
@@ -79,11 +86,7 @@ func untilStream(ctx context.Context, b *bench) (result, error) {
 			return err
 		}
 		return nil
-	}, raw.append)
-	if err != nil {
-		return result{}, err
-	}
-	return atMost(d.quantile(0.5), f.quantile(0.5), 1.5), nil
+	})
 }
 
 // arrivals confirms what a stream brings, and tells of each.
@@ -194,6 +197,35 @@ func overHTTP(ctx context.Context, b *bench) (result, error) {
 	return b.besideGroupCommit(h.home.Dir, 0, func(w int) error { return send(ctx, clients[w], id) })
 }
 
+// overHTTPInMany is overHTTP with a conversation for each sender.
+func overHTTPInMany(ctx context.Context, b *bench) (result, error) {
+	h, err := b.startHost(ctx, "Atlas", "Nova")
+	if err != nil {
+		return result{}, err
+	}
+	defer h.stop() //nolint:errcheck // its home is removed
+	var ids [senders]string
+	var clients [senders]*client.Client
+	var files [senders]*rawFile
+	for i := range senders {
+		if ids[i], err = h.create(ctx, fmt.Sprintf("conversation %d", i)); err != nil {
+			return result{}, err
+		}
+		if files[i], err = newRawFile(h.home.Dir, i); err != nil {
+			return result{}, err
+		}
+		defer files[i].Close()
+		clients[i] = h.as("Atlas")
+	}
+	return compareRates(
+		func(length time.Duration) (float64, error) {
+			return together(senders, length, func(w int) error { return send(ctx, clients[w], ids[w]) })
+		},
+		func(length time.Duration) (float64, error) {
+			return together(senders, length, func(w int) error { return files[w].append() })
+		}, 0)
+}
+
 func (b *bench) besideGroupCommit(dir string, limit float64, duo func(worker int) error) (result, error) {
 	g, err := newGroupCommit(dir)
 	if err != nil {
@@ -258,7 +290,7 @@ func drops(ctx context.Context, b *bench) (duo, floor samples, err error) {
 	defer folder.Close()
 	outbox := h.home.AgentDir("Atlas")
 	content := []byte(`{"to":"Nova","content":"` + body + `"}`)
-	return inTurns(b.times(500),
+	m, err := inTurns(b.times(500),
 		func() error {
 			return dropAndWait(content, filepath.Join(outbox, mailbox.OutboxTmp), filepath.Join(outbox, mailbox.OutboxNew), inbox)
 		},
@@ -268,6 +300,10 @@ func drops(ctx context.Context, b *bench) (duo, floor samples, err error) {
 			}
 			return raw.append()
 		})
+	if err != nil {
+		return nil, nil, err
+	}
+	return m[0], m[1], nil
 }
 
 func watching(dir string) (*fsnotify.Watcher, error) {
@@ -319,7 +355,7 @@ func wholeProcess(ctx context.Context, b *bench) (result, error) {
 		}
 		return nil
 	}
-	d, f, err := inTurns(b.times(200), func() error { return run("message", "Nova", body) }, func() error {
+	m, err := inTurns(b.times(200), func() error { return run("message", "Nova", body) }, func() error {
 		if err := run("version"); err != nil {
 			return err
 		}
@@ -328,7 +364,7 @@ func wholeProcess(ctx context.Context, b *bench) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	return atMost(d.quantile(0.5), f.quantile(0.5), 1.5), nil
+	return atMost(m[0].quantile(0.5), m[1].quantile(0.5), 1.5), nil
 }
 
 // bigLog writes a log of about size bytes, without a daemon.
@@ -343,10 +379,18 @@ func bigLog(path string, size int64) (lines int64, err error) {
 		ID: envelope.NewID(), Type: envelope.Message, From: envelope.Address{Name: "Atlas", Host: "bench"},
 		Conversation: envelope.NamedID("bench"), Timestamp: time.Now().UnixMilli(), After: envelope.Int(1), Content: body,
 	}
+	first := envelope.Envelope{
+		ID: envelope.NewID(), Type: envelope.System, Event: envelope.EventCreate, From: e.From, Conversation: e.Conversation,
+		Timestamp: e.Timestamp, Topic: "bench", Participants: []envelope.Address{e.From},
+	}
 	var buf []byte
 	for written := int64(0); written < size; written += int64(len(buf)) {
 		e.Seq++
-		buf = append(e.Append(buf[:0]), '\n')
+		line := &e
+		if e.Seq == 1 {
+			line, first.Seq = &first, 1
+		}
+		buf = append(line.Append(buf[:0]), '\n')
 		if _, err := w.Write(buf); err != nil {
 			return 0, err
 		}

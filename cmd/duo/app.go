@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/claude-duo/duo/cmd/duo/internal/frame"
 	"github.com/claude-duo/duo/daemon/api"
@@ -29,11 +31,13 @@ type app struct {
 	colour   bool
 	json     bool
 	quiet    bool // completing a command line: no notes, and no daemon is started
+	noted    bool // it was said that no daemon can be reached
 	as       string
 
 	opened *maildir.Home
 	self   *identity
 	link   *client.Client // as self
+	unsent unsent
 }
 
 func newApp() *app {
@@ -106,8 +110,21 @@ func (a *app) say(format string, args ...any) {
 
 // next prints the command to run next, at the end of what a command says.
 func (a *app) next(format string, args ...any) {
-	a.say("%s", a.faint("next: "+fmt.Sprintf(format, args...)))
+	a.say("%s", a.faint(frame.Line("next: "+a.asMe(fmt.Sprintf(format, args...)))))
 }
+
+// asMe makes a command act as who this run was told to act as, too.
+func (a *app) asMe(command string) string {
+	rest, ours := strings.CutPrefix(command, "duo ")
+	verb, _, _ := strings.Cut(rest, " ")
+	if !ours || a.as == "" || strings.Contains(command, "--as ") || slices.Contains(actsAsNobody, verb) {
+		return command
+	}
+	return "duo --as " + shellQuote(a.as) + " " + rest
+}
+
+// actsAsNobody are the commands that mean the same whoever runs them.
+var actsAsNobody = []string{"register", "who", "find", "daemon", "up", "down", "status", "fsck", "config", "version", "completion", "help", "--help"}
 
 // note prints a message that is no data.
 func (a *app) note(format string, args ...any) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/claude-duo/duo/maildir/near"
 	"github.com/spf13/cobra"
 )
 
@@ -35,14 +36,23 @@ func atLeast(count int) cobra.PositionalArgs {
 // one of those, mistyped.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 && cmd.HasSubCommands() {
-		near := nearest(args[0], commandNames(cmd))
+		like := near.Names(args[0], commandNames(cmd))
 		next := cmd.CommandPath() + " --help"
-		if len(near) > 0 {
-			next = cmd.CommandPath() + " " + near[0]
+		if len(like) > 0 {
+			next = cmd.CommandPath() + " " + like[0]
 		}
-		return usage(next, "%s has no command %q", cmd.CommandPath(), args[0]).WithNear(near)
+		return usage(next, "%s has no command %q", cmd.CommandPath(), args[0]).WithNear(like)
 	}
 	return atMost(0)(cmd, args)
+}
+
+// asSomebody is noArgs for what would be done to the wrong agent if it were run again
+// without the argument.
+func asSomebody(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usage(cmd.CommandPath()+" --help", "%s takes the agent with --as NAME, not as an argument", cmd.CommandPath())
+	}
+	return nil
 }
 
 func tooMany(cmd *cobra.Command, args []string, count int) error {

@@ -1,9 +1,9 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -14,22 +14,32 @@ import (
 )
 
 // body is the text of a message, as the command line tells it.
-type body struct{ file string }
+type body struct {
+	app    *app
+	file   string
+	attach []string // files
+}
 
-func (b *body) addFlags(cmd *cobra.Command) {
+func (b *body) addFlags(a *app, cmd *cobra.Command) {
+	b.app = a
 	cmd.Flags().StringVar(&b.file, "body-file", "", "read the text from a file, - for standard input")
 }
 
 // split takes the text from the end of the arguments: count arguments come before
 // it, or at least one where count is negative.
 func (b *body) split(cmd *cobra.Command, args []string, count int) (before []string, text string, err error) {
+	if err := b.app.checkWait(cmd); err != nil {
+		return nil, "", err
+	}
 	words := len(args)
 	if b.file == "" {
 		words--
 	}
 	switch {
+	case count >= 0 && words > count && b.file != "":
+		return nil, "", usage(cmd.CommandPath()+" --help", "the text is in --body-file, so it cannot be an argument too")
 	case count >= 0 && words > count:
-		return nil, "", tooManyWords(cmd, args, count, b.file != "")
+		return nil, "", b.app.unquotedText(cmd, args[count:])
 	case words < count, count < 0 && words < 1:
 		return nil, "", usage(cmd.CommandPath()+" --help", "%s needs more arguments: %s", cmd.CommandPath(), cmd.UseLine())
 	case b.file != "":
@@ -53,17 +63,33 @@ func (b *body) optional(cmd *cobra.Command, args []string, count int) (before []
 	return b.split(cmd, args, count)
 }
 
-func tooManyWords(cmd *cobra.Command, args []string, count int, inFile bool) error {
-	if inFile {
-		return usage(cmd.CommandPath()+" --help", "the text is in --body-file, so it cannot be an argument too")
+// unquotedText is the error where a text came as several words.
+func (a *app) unquotedText(cmd *cobra.Command, words []string) *api.Error {
+	line := []string{"duo"}
+	at := 0
+	for _, arg := range a.args {
+		switch {
+		case at == len(words) || arg != words[at]:
+			line = append(line, arg)
+		case at == 0:
+			line = append(line, strings.Join(words, " "))
+			at++
+		default:
+			at++
+		}
 	}
-	words := args[count:]
-	if last := words[len(words)-1]; len(words) == 2 && isSpan(last) && cmd.Flags().Changed("wait") {
-		next := cmd.CommandPath() + " " + shellLine(args[:count+1]...) + " --wait=" + last
-		return usage(next, "write --wait=%s, with an equals sign", last)
+	return usage(shellLine(line...), "%s takes one text, got %d words: put it in quotes", cmd.CommandPath(), len(words))
+}
+
+// checkWait recognises --wait 30s, which cannot be told from --wait and a text.
+func (a *app) checkWait(cmd *cobra.Command) error {
+	i := slices.Index(a.args, "--wait")
+	if i < 0 || i+1 == len(a.args) || cmd.Flags().Lookup("wait") == nil || !isSpan(a.args[i+1]) {
+		return nil
 	}
-	line := append(append([]string{}, args[:count]...), strings.Join(words, " "))
-	return usage(cmd.CommandPath()+" "+shellLine(line...), "%s takes one text, got %d words: put it in quotes", cmd.CommandPath(), len(words))
+	length := a.args[i+1]
+	line := slices.Concat([]string{"duo"}, a.args[:i], []string{"--wait=" + length}, a.args[i+2:])
+	return usage(shellLine(line...), "write --wait=%s, with an equals sign", length)
 }
 
 func isSpan(s string) bool {
@@ -84,7 +110,7 @@ func readBody(cmd *cobra.Command, path string) (string, error) {
 	}
 	data, err := io.ReadAll(io.LimitReader(in, envelope.MaxContent+1))
 	if err != nil {
-		return "", fmt.Errorf("read text: %w", err)
+		return "", usage("ls -l "+shellQuote(path), "read the text: %w", err)
 	}
 	return string(data), nil
 }
@@ -96,8 +122,7 @@ func checkBody(cmd *cobra.Command, text string) error {
 	case strings.TrimSpace(text) == "":
 		return usage(cmd.CommandPath()+" --help", "the text is empty")
 	case len(text) > envelope.MaxContent:
-		return api.Errorf(api.TooLarge, "the text is over the limit of %d bytes", envelope.MaxContent).
-			WithNext("%s \"The text is in the file <path>.\"", cmd.CommandPath())
+		return api.Errorf(api.TooLarge, "the text is over the limit of %d bytes: put it into a file and say where that is", envelope.MaxContent)
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/claude-duo/duo/cmd/duo/internal/frame"
+	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/maildir/near"
 	"github.com/spf13/cobra"
 )
 
@@ -31,7 +33,7 @@ func newCompletion(a *app) *cobra.Command {
 				return cmd.Root().GenPowerShellCompletionWithDesc(a.out)
 			}
 			return usage("duo completion bash", "%q is no shell that duo knows: want %s", args[0], strings.Join(shells, ", ")).
-				WithNear(nearest(args[0], shells))
+				WithNear(near.Names(args[0], shells))
 		},
 	}
 }
@@ -44,12 +46,12 @@ func noCompletion(*cobra.Command, []string, string) ([]string, cobra.ShellCompDi
 func (a *app) completeAgents(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
 	var words []string
 	a.hurry(cmd, func(ctx context.Context) {
-		list, err := a.agents(ctx, "", nil, maxCompletions)
+		list, err := a.agents(ctx, api.AgentQuery{Limit: maxCompletions})
 		if err != nil {
 			return
 		}
 		for _, agent := range list.Agents {
-			words = append(words, agent.Name+"\t"+frame.Cut(strings.Join(agent.Capabilities, ","), descriptionLength))
+			words = append(words, a.local(agent.Address)+"\t"+frame.Cut(strings.Join(agent.Capabilities, ","), descriptionLength))
 		}
 	})
 	return matching(words, begun), cobra.ShellCompDirectiveNoFileComp
@@ -77,6 +79,10 @@ func (a *app) completeConversations(cmd *cobra.Command, _ []string, begun string
 // conversations.
 func (a *app) completeRefs(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 	words, directive := a.completeConversations(cmd, args, begun)
+	if cmd.Name() == "show" || cmd.Name() == "read" {
+		calls, _ := a.completeCalls(cmd, args, begun)
+		words = append(calls, words...)
+	}
 	if cmd.Name() == "show" {
 		agents, _ := a.completeAgents(cmd, args, begun)
 		words = append(words, agents...)

@@ -13,6 +13,7 @@ import (
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/durable"
+	"github.com/claude-duo/duo/maildir/near"
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
 )
@@ -124,7 +125,7 @@ func (a *app) listConfig() error {
 		for _, s := range list {
 			a.say("%s = %s", s.key, frame.Line(fmt.Sprint(s.value)))
 		}
-		a.next("duo config set <key> <value>")
+		a.next("duo config set KEY VALUE")
 	})
 }
 
@@ -148,7 +149,7 @@ func choose(list []setting, key string) (setting, error) {
 		}
 		keys = append(keys, s.key)
 	}
-	return setting{}, usage("duo config list", "there is no setting %q", key).WithNear(nearest(key, keys))
+	return setting{}, usage("duo config list", "there is no setting %q", key).WithNear(near.Names(key, keys))
 }
 
 func (a *app) setConfig(key, value string) error {
@@ -174,7 +175,7 @@ func (a *app) setConfig(key, value string) error {
 	text := literal(old.value, value)
 	data = withSetting(data, key, text)
 	if err := checkSetting(data, key, text); err != nil {
-		return usage("duo config get "+key, "%s = %s: %w", key, value, err)
+		return usage("duo config get "+key, "%s cannot be %q: %w", key, value, err)
 	}
 	if err := durable.Mkdir(filepath.Dir(home.ConfigPath()), 0o700); err != nil {
 		return err

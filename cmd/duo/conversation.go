@@ -3,21 +3,26 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/claude-duo/duo/cmd/duo/internal/frame"
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/daemon/show"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/claude-duo/duo/maildir/mailbox"
 )
 
 // current is the conversation that a command means when it names none: that of
-// DUO_CONVERSATION, the agent's current one, or the only active one. Where there are
-// several, name is the command line that names one.
-func (a *app) current(ctx context.Context, name func(ref string) string) (string, error) {
+// DUO_CONVERSATION, the agent's current one, or with guess the only active one. Where
+// there are several, name is the command line that names one.
+func (a *app) current(ctx context.Context, guess bool, name func(ref string) string) (string, error) {
 	if ref := a.env("DUO_CONVERSATION"); ref != "" {
+		if !isConversation(ref) {
+			return "", usage("duo list", "DUO_CONVERSATION is %q, which is no reference to a conversation: want one like c9f3a", ref)
+		}
 		return ref, nil
 	}
 	self, err := a.me()
@@ -28,18 +33,27 @@ func (a *app) current(ctx context.Context, name func(ref string) string) (string
 	if err != nil || id != "" {
 		return id, err
 	}
-	return a.onlyActive(ctx, name)
+	return a.onlyActive(ctx, guess, name)
 }
 
-func (a *app) onlyActive(ctx context.Context, name func(ref string) string) (string, error) {
+// goOnIn makes a conversation the current one. That it is not noted harms nothing.
+func (a *app) goOnIn(id string) {
+	box := mailbox.At(a.opened.AgentDir(a.self.Name))
+	if current, err := box.Current(); err == nil && current != id {
+		_ = box.SetCurrent(id)
+	}
+}
+
+func (a *app) onlyActive(ctx context.Context, guess bool, name func(ref string) string) (string, error) {
 	list, err := a.conversations(ctx, "active", "", defaultLimit)
 	if err != nil {
 		return "", err
 	}
-	switch len(list.Conversations) {
-	case 0:
-		return "", api.Errorf(api.ConversationNotFound, "you are in no conversation").WithNext(`duo message <agent> "..."`)
-	case 1:
+	list.Conversations = slices.DeleteFunc(list.Conversations, func(c api.Conversation) bool { return !a.isIn(c) })
+	switch n := len(list.Conversations); {
+	case n == 0:
+		return "", api.Errorf(api.ConversationNotFound, "you are in no conversation").WithNext(`duo message AGENT "..."`)
+	case n == 1 && guess:
 		return list.Conversations[0].ID, nil
 	}
 	var refs []string
@@ -47,6 +61,14 @@ func (a *app) onlyActive(ctx context.Context, name func(ref string) string) (str
 		refs = append(refs, c.Ref+title(c.Topic))
 	}
 	return "", usage(name(list.Conversations[0].Ref), "say which conversation: %s", strings.Join(refs, ", "))
+}
+
+// isIn reports whether this run's agent is in a conversation, and has not left it.
+func (a *app) isIn(c api.Conversation) bool {
+	return slices.ContainsFunc(c.Participants, func(text string) bool {
+		address, err := envelope.ParseAddress(text)
+		return err == nil && a.isMe(address)
+	})
 }
 
 // conversations lists the conversations of this run's agent.
@@ -61,16 +83,51 @@ func (a *app) conversations(ctx context.Context, status, with string, limit int)
 	if err != nil {
 		return list, err
 	}
-	return files.conversations(status, with, limit)
+	return files.conversations(show.Query{Status: status, With: with, Limit: limit})
+}
+
+// conversation asks for the conversation that a reference means.
+func (a *app) conversation(ctx context.Context, ref string) (api.Conversation, error) {
+	found, err := ask(ctx, a, func(c *client.Client) (api.Found, error) { return c.Find(ctx, ref) })
+	switch {
+	case err != nil:
+		return api.Conversation{}, err
+	case found.Agent != nil: // which has a name that looks like a reference
+		return api.Conversation{}, api.Errorf(api.ConversationNotFound, "no conversation %q here, but an agent", ref).WithNext("duo list")
+	case found.Conversation == nil:
+		return api.Conversation{}, usage("duo list", "%q names no conversation", ref)
+	}
+	return *found.Conversation, nil
 }
 
 // splitRef reads "c9f3a.42" or "c9f3a"; the seq is 0 where there is none.
 func splitRef(ref string) (conversation string, seq int64, err error) {
+	if isRequest(ref) {
+		return "", 0, usage("duo show "+ref, "%q names a call, not a message", ref)
+	}
 	conversation, seq, ok := maildir.SplitRef(ref)
 	if !ok || !isConversation(conversation) {
 		return "", 0, api.Errorf(api.BadReference, "%q is no reference: want one like c9f3a or c9f3a.42", ref).WithNext("duo list")
 	}
 	return conversation, seq, nil
+}
+
+// checkConversation is an error where a text is no reference to a conversation; next is
+// for who has named a message.
+func checkConversation(ref, next string) error {
+	_, seq, err := splitRef(ref)
+	if err == nil && seq > 0 {
+		err = usage(next, "%q names a message, not a conversation", ref)
+	}
+	return err
+}
+
+// digits are the last hex digits of the id that a reference to a conversation means.
+func digits(ref string) string {
+	if id, err := envelope.ParseID(ref); err == nil {
+		return strings.ReplaceAll(id, "-", "")
+	}
+	return strings.TrimPrefix(strings.ToLower(ref), "c")
 }
 
 const minRef = len("c1234")
@@ -85,8 +142,32 @@ func isConversation(text string) bool {
 	return ok && len(text) >= minRef && strings.Trim(digits, "0123456789abcdef") == ""
 }
 
+// refOf is the reference of a conversation, as far as the files tell it.
+func (a *app) refOf(id string) string {
+	if _, err := envelope.ParseID(id); err != nil || a.opened == nil {
+		return frame.Line(id)
+	}
+	ids, err := a.opened.Conversations()
+	if err != nil {
+		return id // which works everywhere too
+	}
+	return maildir.NewRefs(ids).Short(id)
+}
+
+// because is a reason that somebody gave, behind something else.
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + frame.Quote(reason, 200)
+}
+
 // summary tells of a conversation in one line.
 func (a *app) summary(c api.Conversation) string {
+	who := "nobody is in it"
+	if len(c.Participants) > 0 {
+		who = a.people(c.Participants)
+	}
 	var traits []string
 	if c.Mode != "" {
 		traits = append(traits, frame.Cut(c.Mode, 20))
@@ -98,7 +179,7 @@ func (a *app) summary(c api.Conversation) string {
 		traits = append(traits, fmt.Sprintf("turn %d of %d", c.Turns, c.TurnLimit))
 	}
 	if c.Status != "active" {
-		traits = append(traits, frame.Cut(strings.TrimSpace(c.Status+" "+c.Reason), 200))
+		traits = append(traits, frame.Cut(c.Status, 20)+because(c.Reason))
 	}
-	return fmt.Sprintf("%s%s: %s (%s)", a.bold(c.Ref), title(c.Topic), a.people(c.Participants), strings.Join(traits, ", "))
+	return fmt.Sprintf("%s%s: %s (%s)", a.bold(c.Ref), title(c.Topic), who, strings.Join(traits, ", "))
 }

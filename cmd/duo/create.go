@@ -25,8 +25,14 @@ func newCreate(a *app) *cobra.Command {
 one: duo send talks in it.`,
 		Example: `  duo create --topic "Release 1.2" --invite Nova,Sage
   duo create --topic "Debate" --open --turn-limit 20`,
-		Args: noArgs, ValidArgsFunction: noCompletion,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.runCreate(cmd, o) },
+		ValidArgsFunction: noCompletion,
+		RunE: func(cmd *cobra.Command, words []string) error {
+			if len(words) > 0 {
+				topic := strings.Join(append([]string{o.topic}, words...), " ")
+				return usage(shellLine("duo", "create", "--topic", strings.TrimSpace(topic)), "create takes the topic with --topic, in quotes")
+			}
+			return a.runCreate(cmd, o)
+		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.topic, "topic", "", "what it is about (required)")
@@ -40,7 +46,7 @@ one: duo send talks in it.`,
 
 func (a *app) runCreate(cmd *cobra.Command, o createOptions) error {
 	if strings.TrimSpace(o.topic) == "" {
-		return usage(`duo create --topic "..."`, "a conversation needs a topic")
+		return usage(`duo create --topic "..."`, "a conversation needs a topic, with --topic")
 	}
 	if o.turnLimit < 0 {
 		return usage("duo create --topic "+shellQuote(o.topic)+" --turn-limit 20", "--turn-limit: want 0 or more, got %d", o.turnLimit)
@@ -67,10 +73,15 @@ func (a *app) runCreate(cmd *cobra.Command, o createOptions) error {
 func newJoin(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "join CONV", Short: "Enter an open conversation",
-		Long:    "Enter an open conversation. It becomes your current one.",
-		Example: "  duo join c9f3a",
-		Args:    exactly(1), ValidArgsFunction: a.completeConversations,
+		Long: `Enter an open conversation. It becomes your current one. One that is ordered by a linked
+host, and is not here yet, is named by its full id and that host.`,
+		Example: `  duo join c9f3a
+  duo join 7c1e0d52-91aa-8b7c-9c1d-5e6f708192a3@nyc`,
+		Args: exactly(1), ValidArgsFunction: a.completeConversations,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if id, host, ok := strings.Cut(args[0], "@"); ok && isConversation(id) && envelope.CheckHost(host) == nil {
+				return a.changeIn(cmd, envelope.Join, args[0], nil, "joined", "duo log REF")
+			}
 			return a.change(cmd, envelope.Join, args[0], nil, "joined", "duo log REF")
 		},
 	}
@@ -83,21 +94,23 @@ func newInvite(a *app) *cobra.Command {
 		Example: "  duo invite c9f3a Sage Echo",
 		Args:    atLeast(2), ValidArgsFunction: a.completeInvite,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			set := func(e *envelope.Envelope) { e.To = args[1:] }
-			return a.change(cmd, envelope.Invite, args[0], set, "invited "+strings.Join(args[1:], ", ")+" to", "duo show REF")
+			names := splitNames(args[1:])
+			set := func(e *envelope.Envelope) { e.To = names }
+			return a.change(cmd, envelope.Invite, args[0], set, "invited "+strings.Join(names, ", ")+" to", "duo show REF")
 		},
 	}
 }
 
 // change posts a draft that changes a conversation, and tells the new state.
 func (a *app) change(cmd *cobra.Command, kind envelope.Type, ref string, set func(*envelope.Envelope), verb, next string) error {
-	if !isConversation(ref) {
-		_, _, err := splitRef(ref)
-		if err == nil {
-			err = usage(cmd.CommandPath()+" --help", "%q names a message, not a conversation", ref)
-		}
+	if err := checkConversation(ref, cmd.CommandPath()+" --help"); err != nil {
 		return err
 	}
+	return a.changeIn(cmd, kind, ref, set, verb, next)
+}
+
+// changeIn is change for a reference that is one.
+func (a *app) changeIn(cmd *cobra.Command, kind envelope.Type, ref string, set func(*envelope.Envelope), verb, next string) error {
 	draft, err := a.draft(kind, "")
 	if err != nil {
 		return err
@@ -111,6 +124,14 @@ func (a *app) change(cmd *cobra.Command, kind envelope.Type, ref string, set fun
 		return err
 	}
 	return a.tell(changed, func(p api.Posted) {
+		if p.Queued {
+			a.say("queued%s: %s", queuedFor(p.For), p.Message.Ref)
+			a.next("duo receipts %s", p.Message.Ref)
+			return
+		}
+		if p.Duplicate {
+			verb += " before:"
+		}
 		a.say("%s %s", verb, a.summary(p.Conversation))
 		a.next("%s", strings.ReplaceAll(next, "REF", p.Conversation.Ref))
 	})

@@ -31,6 +31,7 @@ func (a *app) runDaemon() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	syscall.Umask(0o077)
+	daemon.TuneProcess()
 	dir, err := maildir.DefaultDir()
 	if err != nil {
 		return err

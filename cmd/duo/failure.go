@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/claude-duo/duo/cmd/duo/internal/frame"
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/maildir"
+	"github.com/claude-duo/duo/maildir/durable"
 	"github.com/spf13/cobra"
 )
 
@@ -33,6 +35,9 @@ func (a *app) fail(cmd *cobra.Command, err error) int {
 	if e.Next == "" {
 		e.Next = defaultNext(cmd, e.Code)
 	}
+	if e.Code != api.IdentityRequired && e.Code != api.IdentityUnknown {
+		e.Next = a.asMe(e.Next)
+	}
 	if a.json {
 		a.failJSON(failed{e.Code, e.Message, e.Exit(), e.Retryable(), e.Next, e.Near})
 	} else {
@@ -43,7 +48,7 @@ func (a *app) fail(cmd *cobra.Command, err error) int {
 
 func (a *app) interrupted() int {
 	if a.json {
-		a.failJSON(failed{Code: "interrupted", Message: "interrupted", Exit: api.ExitInterrupted, Retryable: true})
+		a.failJSON(failed{Code: "interrupted", Message: "interrupted", Exit: api.ExitInterrupted, Retryable: true, Next: a.asMe("duo inbox")})
 	} else {
 		fmt.Fprintln(a.stderr, "interrupted")
 	}
@@ -58,22 +63,46 @@ func asError(err error) *api.Error {
 		found := *e
 		return &found
 	case errors.Is(err, maildir.ErrNoHome):
-		return &api.Error{Code: api.IdentityRequired, Message: err.Error(), Next: "duo register <name>"}
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, maildir.ErrUnsafe):
+		return &api.Error{Code: api.IdentityRequired, Message: err.Error(), Next: "duo register NAME"}
+	case errors.Is(err, maildir.ErrUnsafe):
+		return &api.Error{Code: api.UnsafeHome, Message: err.Error(), Next: makeSafe()}
+	case errors.Is(err, maildir.ErrConfig):
+		dir, _ := maildir.DefaultDir()
+		return &api.Error{Code: api.BadConfig, Message: err.Error(), Next: "cat " + shellQuote((&maildir.Home{Dir: dir}).ConfigPath())}
+	case durable.DiskFailed(err):
+		dir, _ := maildir.DefaultDir()
+		return &api.Error{Code: api.StorageFailed, Message: err.Error(), Next: "df -h " + shellQuote(dir)}
+	case errors.Is(err, fs.ErrPermission):
 		return &api.Error{Code: api.Internal, Message: err.Error(), Next: "duo config path"}
 	}
 	return &api.Error{Code: api.Internal, Message: err.Error()}
 }
 
+// makeSafe is the command for a home that is not safe: the mode can be put right, of what
+// is no folder or another user's one can only look what it is.
+func makeSafe() string {
+	dir, _ := maildir.DefaultDir() // it was found before
+	if info, err := os.Stat(dir); err == nil && info.IsDir() && durable.OwnedBySelf(info) {
+		return "chmod 700 " + shellQuote(dir)
+	}
+	return "ls -ld " + shellQuote(dir)
+}
+
 func defaultNext(cmd *cobra.Command, code api.Code) string {
 	switch code {
-	case api.BadRequest, api.BadReference:
+	case api.BadRequest, api.BadReference, api.TooLarge, api.TooMany:
 		return strings.TrimSpace(cmd.CommandPath()) + " --help"
 	case api.AgentNotFound, api.HostNotFound, api.NobodyElse:
 		return "duo who"
 	case api.ConversationNotFound, api.MessageNotFound, api.NotParticipant, api.ConversationClosed,
 		api.TurnLimitReached, api.AmbiguousReference:
 		return "duo list"
+	case api.RequestNotFound, api.RequestAnswered, api.CallOver:
+		return "duo call"
+	case api.NobodyAvailable, api.NotAccepted, api.Declined:
+		return "duo who"
+	case api.TokenNotFound:
+		return "duo token list"
 	case api.IdentityRequired, api.IdentityUnknown, api.NotAllowed:
 		return "duo whoami"
 	}

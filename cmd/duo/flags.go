@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -93,6 +94,29 @@ func (c choice) Set(word string) error {
 func addWait(cmd *cobra.Command, wait *span, help string) {
 	cmd.Flags().Var(wait, "wait", help)
 	cmd.Flags().Lookup("wait").NoOptDefVal = brief(defaultWait)
+}
+
+// forWaits lets --for wait without --wait too: it says what for.
+func forWaits(cmd *cobra.Command, wait *span) {
+	if cmd.Flags().Changed("for") && !cmd.Flags().Changed("wait") {
+		*wait = span(defaultWait)
+	}
+}
+
+// keyFlag is a flag for the key of a message. A blank one, as of a variable that is not
+// set, would name nothing.
+type keyFlag string
+
+func (k *keyFlag) String() string { return string(*k) }
+
+func (k *keyFlag) Type() string { return "string" }
+
+func (k *keyFlag) Set(text string) error {
+	if strings.TrimSpace(text) == "" {
+		return errors.New("want a text that is not blank")
+	}
+	*k = keyFlag(text)
+	return nil
 }
 
 func addLimit(cmd *cobra.Command, limit *int, what string) {

@@ -57,7 +57,11 @@ func (a *app) checkHome(o fsckOptions) error {
 		a.tellFindings(report.Findings, o)
 		a.say("checked %s: %s, %s, %s", home.Dir, count(report.Agents, "agent"), count(report.Logs, "conversation"), count(int(report.Lines), "line"))
 	})
-	return errors.Join(err, a.verdict(report.Findings))
+	next := "duo list"
+	if !a.json {
+		next = "duo fsck --json"
+	}
+	return errors.Join(err, a.verdict(report.Findings, next))
 }
 
 func (a *app) checkLog(o fsckOptions, ref string) error {
@@ -73,7 +77,7 @@ func (a *app) checkLog(o fsckOptions, ref string) error {
 	if err != nil {
 		return err
 	}
-	report, err := fsck.Log(files.home.LogPath(id))
+	report, err := fsck.Log(files.home.LogPath(id), home.Host.ID)
 	if err != nil {
 		return err
 	}
@@ -81,7 +85,7 @@ func (a *app) checkLog(o fsckOptions, ref string) error {
 		a.tellFindings(report.Findings, o)
 		a.say("checked %s: %s, last %d", report.Path, count(int(report.Lines), "line"), report.LastSeq)
 	})
-	return errors.Join(err, a.verdict(report.Findings))
+	return errors.Join(err, a.verdict(report.Findings, "duo show "+shellQuote(ref)))
 }
 
 // tellFindings lists what was found; the text of a finding may quote a log.
@@ -102,15 +106,16 @@ func (a *app) tellFindings(list []fsck.Finding, o fsckOptions) {
 	}
 }
 
-// verdict ends a check: an error where a promise is broken.
-func (a *app) verdict(list []fsck.Finding) error {
+// verdict ends a check: an error where a promise is broken, and then the command to
+// run next.
+func (a *app) verdict(list []fsck.Finding, next string) error {
 	var counts [fsck.Error + 1]int
 	for _, f := range list {
 		counts[f.Severity]++
 	}
 	summary := fmt.Sprintf("%s, %s, %s", count(counts[fsck.Error], "error"), count(counts[fsck.Warning], "warning"), count(counts[fsck.Note], "note"))
 	if counts[fsck.Error] > 0 {
-		return api.Errorf(api.Damaged, "%s", summary).WithNext("duo fsck --json")
+		return api.Errorf(api.Damaged, "%s", summary).WithNext("%s", next)
 	}
 	if !a.json {
 		a.say("%s", summary)

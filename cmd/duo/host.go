@@ -141,6 +141,9 @@ func (a *app) runStatus(ctx context.Context) error {
 func (a *app) tellStatus(s api.Status) {
 	a.say("running: pid %d, version %s, since %s", s.PID, s.Version, clock(s.StartedAt, time.Now()))
 	a.say("home: %s, host: %s", s.Home, s.Host)
+	if s.HTTP != "" {
+		a.say("http: %s, for programs with a token", s.HTTP)
+	}
 	a.say("%s, %s, %s, %s waiting, watching by %s", count(s.Agents, "agent"), count(s.Conversations, "conversation"),
 		count(s.Streams, "stream"), count(s.Drops, "drop"), s.Watching)
 	for _, problem := range s.Problems {

@@ -14,6 +14,7 @@ import (
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/card"
 	"github.com/claude-duo/duo/maildir/envelope"
+	"github.com/claude-duo/duo/maildir/near"
 	"github.com/pelletier/go-toml/v2"
 )
 
@@ -75,8 +76,12 @@ func (a *app) named(home *maildir.Home, name string, self identity) (*identity, 
 	}
 	c, err := readCard(home, address.Name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, api.Errorf(api.IdentityUnknown, "%s: there is no agent %q here", from, address.Name).
-			WithNear(agentsLike(home, address.Name)).WithNext("duo register %s", address.Name)
+		like := agentsLike(home, address.Name)
+		next := "duo register " + address.Name
+		if len(like) > 0 {
+			next = "duo who"
+		}
+		return nil, api.Errorf(api.IdentityUnknown, "%s: there is no agent %q here", from, address.Name).WithNear(like).WithNext("%s", next)
 	}
 	if err != nil {
 		return nil, err
@@ -202,20 +207,20 @@ func (a *app) unnamed(home *maildir.Home) error {
 		return err
 	}
 	if len(names) == 0 {
-		return api.Errorf(api.IdentityRequired, "there is no agent here yet").WithNext("duo register <name>")
+		return api.Errorf(api.IdentityRequired, "there is no agent here yet").WithNext("duo register NAME")
 	}
 	slices.SortFunc(names, compareNames)
 	list := strings.Join(names[:min(len(names), maxListed)], ", ")
 	if len(names) > maxListed {
 		list += ", … (duo who lists them all)"
 	}
-	return a.whichAgent(names[0], "several agents live here and nothing says which one you are: %s", list)
+	return whichAgent("several agents live here and nothing says which one you are: %s", list)
 }
 
-// whichAgent is an error that ends with this command line, with --as in it.
-func (a *app) whichAgent(name, format string, args ...any) error {
-	line := shellLine(append([]string{"duo", "--as", name}, a.args...)...)
-	return api.Errorf(api.IdentityRequired, format, args...).WithNext("%s", line)
+// whichAgent is the error where more than one agent is meant. It picks none: whoever
+// acts as another one reads its mail.
+func whichAgent(format string, args ...any) error {
+	return api.Errorf(api.IdentityRequired, format+"; say it with --as NAME, or for all commands", args...).WithNext("export DUO_AS=NAME")
 }
 
 func compareNames(a, b string) int { return strings.Compare(strings.ToLower(a), strings.ToLower(b)) }
@@ -226,11 +231,11 @@ func agentsLike(home *maildir.Home, name string) []string {
 	if err != nil {
 		return nil // a hint only
 	}
-	near := nearest(name, names)
-	for i, n := range near {
+	like := near.Names(name, names)
+	for i, n := range like {
 		if c, err := readCard(home, n); err == nil {
-			near[i] = c.Name
+			like[i] = c.Name
 		}
 	}
-	return near
+	return like
 }

@@ -10,7 +10,7 @@ import (
 func newLeave(a *app) *cobra.Command {
 	var text body
 	cmd := &cobra.Command{
-		Use: "leave [CONV] [BODY]", Short: "Leave a conversation",
+		Use: "leave [CONV [BODY]]", Short: "Leave a conversation",
 		Long: `Leave a conversation, with last words if you like. Nothing of it reaches you any more;
 its log stays readable. Without CONV it is the current conversation.`,
 		Example: `  duo leave
@@ -29,7 +29,7 @@ its log stays readable. Without CONV it is the current conversation.`,
 			return a.change(cmd, envelope.Leave, ref, set, "left", "duo list")
 		},
 	}
-	text.addFlags(cmd)
+	text.addFlags(a, cmd)
 	return cmd
 }
 
@@ -43,11 +43,11 @@ the reason. Without CONV it is the current conversation.`,
 		ValidArgsFunction: a.completeConversations,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ref, rest, err := a.takeConversation(cmd, args)
-			if len(rest) > 0 {
-				return usage("duo close --reason "+shellQuote(rest[0]), "close takes the reason with --reason")
-			}
 			if err != nil {
 				return err
+			}
+			if len(rest) > 0 {
+				return usage(shellLine("duo", "close", ref, "--reason", strings.Join(rest, " ")), "close takes the reason with --reason")
 			}
 			set := func(e *envelope.Envelope) { e.Reason = reason }
 			return a.change(cmd, envelope.Close, ref, set, "closed", "duo log REF")
@@ -57,18 +57,13 @@ the reason. Without CONV it is the current conversation.`,
 	return cmd
 }
 
-// takeConversation takes a conversation off the front of the arguments, or the
-// current one where they do not begin with a reference.
+// takeConversation takes a conversation off the front of the arguments, or the current
+// one where there are none, and none that is guessed: who leaves twice leaves one. What is neither a reference nor nothing is a mistake: the
+// wrong conversation would be left, and that cannot be undone.
 func (a *app) takeConversation(cmd *cobra.Command, args []string) (ref string, rest []string, err error) {
-	if len(args) > 0 && isConversation(args[0]) {
-		return args[0], args[1:], nil
+	if len(args) > 0 {
+		return args[0], args[1:], checkConversation(args[0], cmd.CommandPath()+" --help")
 	}
-	if len(args) > 1 {
-		_, _, err := splitRef(args[0])
-		return "", nil, err
-	}
-	ref, err = a.current(cmd.Context(), func(ref string) string {
-		return strings.TrimSpace(cmd.CommandPath() + " " + ref + " " + shellLine(args...))
-	})
-	return ref, args, err
+	ref, err = a.current(cmd.Context(), false, func(ref string) string { return cmd.CommandPath() + " " + ref })
+	return ref, nil, err
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
@@ -41,6 +43,9 @@ func (a *app) runList(ctx context.Context, o listOptions) error {
 		return err
 	}
 	list, err := a.conversations(ctx, o.status, o.with, o.limit)
+	if err == nil && len(list.Conversations) == 0 && o.with != "" {
+		err = a.checkAgent(ctx, o.with)
+	}
 	if err != nil {
 		return err
 	}
@@ -64,10 +69,24 @@ func (a *app) tellList(list api.Conversations) {
 		a.next("duo who")
 	case list.More > 0:
 		a.say("%d more", list.More)
-		a.next("duo list --limit %d", len(list.Conversations)+list.More)
+		a.next("%s", shellLine(append(append([]string{"duo"}, withoutFlag(a.args, "--limit")...), "--limit", strconv.Itoa(len(list.Conversations)+list.More))...))
 	default:
 		a.next("duo log %s", list.Conversations[0].Ref)
 	}
+}
+
+// withoutFlag is a command line without a flag and its value.
+func withoutFlag(args []string, flag string) []string {
+	var rest []string
+	for i := 0; i < len(args); i++ {
+		switch {
+		case args[i] == flag:
+			i++
+		case !strings.HasPrefix(args[i], flag+"="):
+			rest = append(rest, args[i])
+		}
+	}
+	return rest
 }
 
 func count(n int, what string) string {

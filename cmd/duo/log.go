@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/maildir/convlog"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/spf13/cobra"
 )
@@ -49,10 +51,27 @@ With --json it prints one envelope a line.`,
 	return cmd
 }
 
+// damaged is the error of a conversation whose log cannot be read to its end.
+func damaged(c api.Conversation) error {
+	if c.Status != "damaged" {
+		return nil
+	}
+	return api.Errorf(api.Damaged, "conversation %s: %s", c.Ref, c.Reason).WithNext("duo fsck %s", c.Ref)
+}
+
+// damage tells damage of a log from what else can fail.
+func damage(ref string, err error) error {
+	var found *convlog.DamageError
+	if !errors.As(err, &found) {
+		return err
+	}
+	return damaged(api.Conversation{Ref: ref, Status: "damaged", Reason: found.Error()})
+}
+
 // transcript is where the lines of one conversation come from.
 type transcript struct {
 	conversation api.Conversation
-	read         func(client.Span) (io.ReadCloser, error)
+	read         func(client.Span) (io.ReadCloser, error) // an error beside lines: they are not all
 }
 
 func (a *app) runLog(ctx context.Context, o logOptions, ref string) error {
@@ -74,14 +93,20 @@ func (a *app) runLog(ctx context.Context, o logOptions, ref string) error {
 		return err
 	}
 	first, last, err := a.tellLog(t, o.Span)
-	if err != nil {
+	if err := cmp.Or(ctx.Err(), err); err != nil {
 		return err
+	}
+	if err := damaged(t.conversation); err != nil {
+		return errors.Join(a.flush(), err)
 	}
 	if o.follow {
 		return a.followLog(ctx, t, max(last, o.After))
 	}
 	if a.json {
 		return nil
+	}
+	if last == 0 {
+		a.say("no lines there; the last is %d", t.conversation.LastSeq)
 	}
 	switch ref := t.conversation.Ref; {
 	case last > 0 && last < t.conversation.LastSeq && o.Before == 0:
@@ -94,12 +119,13 @@ func (a *app) runLog(ctx context.Context, o logOptions, ref string) error {
 	return nil
 }
 
-// transcript finds a conversation, with the daemon or in the files.
+// transcript finds a conversation, with the daemon or in the files. Where the daemon
+// ends meanwhile, the files have the rest.
 func (a *app) transcript(ctx context.Context, ref string) (transcript, error) {
 	if _, err := a.home(); err != nil {
 		return transcript{}, err
 	}
-	found, err := ask(ctx, a, func(c *client.Client) (api.Found, error) { return c.Find(ctx, ref) })
+	conversation, err := a.conversation(ctx, ref)
 	if client.Unreachable(err) {
 		files, offlineErr := a.offline(err)
 		if offlineErr != nil {
@@ -110,34 +136,39 @@ func (a *app) transcript(ctx context.Context, ref string) (transcript, error) {
 	if err != nil {
 		return transcript{}, err
 	}
-	if found.Conversation == nil {
-		return transcript{}, usage("duo list", "%q names no conversation", ref)
-	}
-	id := found.Conversation.ID
-	return transcript{conversation: *found.Conversation, read: func(s client.Span) (io.ReadCloser, error) {
-		return ask(ctx, a, func(c *client.Client) (io.ReadCloser, error) { return c.Transcript(ctx, id, s) })
+	return transcript{conversation: conversation, read: func(s client.Span) (io.ReadCloser, error) {
+		lines, err := ask(ctx, a, func(c *client.Client) (io.ReadCloser, error) { return c.Transcript(ctx, conversation.ID, s) })
+		if !client.Unreachable(err) {
+			return lines, err
+		}
+		files, err := a.offline(err)
+		if err != nil {
+			return nil, err
+		}
+		return files.lines(conversation, s)
 	}}, nil
 }
 
 // tellLog prints lines, and returns the numbers of the first and the last one.
 func (a *app) tellLog(t transcript, s client.Span) (first, last int64, err error) {
-	lines, err := t.read(s)
-	if err != nil {
-		return 0, 0, err
+	lines, failed := t.read(s)
+	if lines == nil {
+		return 0, 0, failed
 	}
 	defer lines.Close()
 	in := bufio.NewReaderSize(lines, 64<<10)
 	for {
 		line, err := in.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
-			return first, last, nil
+			return first, last, failed
 		}
 		if err != nil {
-			return first, last, fmt.Errorf("read log: %w", err)
+			return first, last, brokenOff(t.conversation.Ref, last, err)
 		}
 		e, err := envelope.Decode(line)
-		if err != nil {
-			continue // a line that says nothing to us
+		if err != nil { // a line that says nothing to us; its number counts
+			last = max(last, s.After) + 1
+			continue
 		}
 		if first == 0 {
 			first = e.Seq
@@ -150,36 +181,84 @@ func (a *app) tellLog(t transcript, s client.Span) (first, last int64, err error
 	}
 }
 
+// brokenOff is the error of a transcript of which only lines up to last have come.
+func brokenOff(ref string, last int64, cause error) error {
+	next := "duo log " + ref
+	if last > 0 {
+		next += fmt.Sprintf(" --after %d", last)
+	}
+	return api.Errorf(api.DaemonUnreachable, "the transcript breaks off: %w: %w", client.ErrBroken, cause).WithNext("%s", next)
+}
+
 // tellLine prints a line of a log: long bodies are cut, as a transcript has many.
 func (a *app) tellLine(m api.Message) { a.tellMessage(m, m.Envelope.Seq == 1, beginning) }
 
 const followEvery = 100 * time.Millisecond
 
-// followLog prints what is added to a log, until ctx ends. That the file has grown is
-// the hint to ask again.
+// followLog prints what is added to a log, until ctx ends. Lines are in the file before
+// they are on disk, and until then the daemon does not tell of them: as long as the file
+// has more of them than came, they are asked for again.
 func (a *app) followLog(ctx context.Context, t transcript, last int64) error {
-	size := int64(-1)
+	end := logEnd{path: t.conversation.Log}
+	rest := backoff
 	for ctx.Err() == nil {
 		if err := a.flush(); err != nil {
 			return err
 		}
-		info, err := os.Stat(t.conversation.Log)
+		more, err := end.behind(last)
 		if err != nil {
-			return fmt.Errorf("follow log: %w", err)
+			return fmt.Errorf("follow log: %w", damage(t.conversation.Ref, err))
 		}
-		if info.Size() == size {
-			pause(ctx, followEvery)
-			continue
+		newest := int64(0)
+		if more {
+			_, newest, err = a.tellLog(t, client.Span{After: last})
+			last = max(last, newest) // an answer that broke off has been printed too
 		}
-		_, newest, err := a.tellLog(t, client.Span{After: last})
 		switch {
 		case client.Unreachable(err):
-			pause(ctx, maxPause)
+			pause(ctx, rest)
+			rest = min(2*rest, maxPause)
 			continue
 		case err != nil:
 			return err
+		case newest == 0:
+			pause(ctx, followEvery)
 		}
-		size, last = info.Size(), max(last, newest)
+		rest = backoff
 	}
 	return ctx.Err()
+}
+
+// logEnd looks at the end of a log's file.
+type logEnd struct {
+	path    string
+	size    int64 // that the file had when its lines were known to have come
+	damaged int   // looks that have found damage, in a row
+}
+
+// surelyDamaged is how many looks find damage before it is believed: a writer that mends
+// a torn line leaves what looks like it for a moment.
+const surelyDamaged = 5
+
+// behind reports whether the file has a line behind one that has come.
+func (l *logEnd) behind(last int64) (bool, error) {
+	info, err := os.Stat(l.path)
+	if err != nil || info.Size() == l.size {
+		return false, err
+	}
+	log, err := convlog.OpenReader(l.path)
+	if err != nil {
+		return false, err
+	}
+	defer log.Close()
+	lines, err := log.Last(1)
+	if len(lines) > 0 && lines[0].Seq > last {
+		return true, nil
+	}
+	if err == nil {
+		l.size, l.damaged = log.Size(), 0
+	} else if l.damaged++; l.damaged < surelyDamaged {
+		err = nil
+	}
+	return false, err
 }

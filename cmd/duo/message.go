@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"strings"
 
@@ -35,7 +34,8 @@ in their inbox whenever they look.`,
 			return a.runMessage(cmd, o, args)
 		},
 	}
-	o.addFlags(cmd)
+	o.addFlags(a, cmd)
+	o.addAttach(cmd)
 	o.reply.addFlags(cmd)
 	cmd.Flags().StringVar(&o.topic, "topic", "", "begin a conversation with this topic")
 	addKey(cmd, &o.key)
@@ -43,7 +43,7 @@ in their inbox whenever they look.`,
 }
 
 func addKey(cmd *cobra.Command, key *string) {
-	cmd.Flags().StringVar(key, "key", "", "name this message: with the same key again nothing is sent twice")
+	cmd.Flags().Var((*keyFlag)(key), "key", "name this message: with the same key again nothing is sent twice")
 }
 
 func (a *app) runMessage(cmd *cobra.Command, o messageOptions, args []string) error {
@@ -55,21 +55,36 @@ func (a *app) runMessage(cmd *cobra.Command, o messageOptions, args []string) er
 	if err != nil {
 		return err
 	}
-	draft.To, draft.Topic, draft.Content = agents, o.topic, text
-	err = a.sendAndWait(cmd.Context(), draft, o.reply)
-	if hint := a.unquoted(err, args); hint != nil && o.file == "" {
+	if cmd.Flags().Changed("topic") && strings.TrimSpace(o.topic) == "" {
+		return usage(cmd.CommandPath()+" --help", "--topic: the topic is empty")
+	}
+	draft.To, draft.Topic, draft.Content = splitNames(agents), o.topic, text
+	err = a.sendAndWait(cmd, draft, o.attach, o.reply)
+	if hint := a.unquoted("message", err, args); hint != nil && o.file == "" {
 		return hint
 	}
 	return err
 }
 
+// splitNames takes "Nova,Sage" for two names.
+func splitNames(words []string) []string {
+	var names []string
+	for _, word := range words {
+		names = append(names, strings.FieldsFunc(word, func(r rune) bool { return r == ',' })...)
+	}
+	return names
+}
+
 // unquoted recognises a text of several words that was not put in quotes, so that
-// its words look like agents.
-func (a *app) unquoted(err error, args []string) error {
+// its words look like agents, after a command that takes both.
+func (a *app) unquoted(command string, err error, args []string) error {
 	var e *api.Error
 	home, openErr := a.openHome(maildir.Open)
 	if !errors.As(err, &e) || e.Code != api.AgentNotFound && e.Code != api.BadReference || openErr != nil {
 		return nil
+	}
+	if isConversation(args[0]) {
+		return usage(shellLine(append([]string{"duo", "send", "--to", args[0], "--"}, args[1:]...)...), "%q is a conversation: send talks in one, %s is for agents", args[0], command)
 	}
 	for i, word := range args {
 		address, err := envelope.ParseAddress(word)
@@ -77,7 +92,7 @@ func (a *app) unquoted(err error, args []string) error {
 			_, err = readCard(home, address.Name)
 		}
 		if err != nil && i > 0 && i < len(args)-1 {
-			return usage("duo message "+shellLine(append(args[:i:i], strings.Join(args[i:], " "))...),
+			return usage("duo "+command+" "+shellLine(append(args[:i:i], strings.Join(args[i:], " "))...),
 				"%w; put a text of several words in quotes", e)
 		}
 		if err != nil {
@@ -87,11 +102,19 @@ func (a *app) unquoted(err error, args []string) error {
 	return nil
 }
 
-// sendAndWait posts a message, says so, and waits for what the options ask.
-func (a *app) sendAndWait(ctx context.Context, draft *envelope.Envelope, o replyOptions) error {
+// sendAndWait posts a message with files, says so, and waits for what the options ask.
+func (a *app) sendAndWait(cmd *cobra.Command, draft *envelope.Envelope, files []string, o replyOptions) error {
+	ctx := cmd.Context()
+	forWaits(cmd, &o.wait)
+	if err := a.upload(ctx, draft, files); err != nil {
+		return err
+	}
 	sent, err := a.post(ctx, draft)
 	if err != nil {
 		return err
+	}
+	if sent.dropped == nil {
+		a.goOnIn(sent.Conversation.ID)
 	}
 	if o.wait == 0 {
 		return a.tell(sent, func(p api.Posted) {
@@ -110,9 +133,14 @@ func (a *app) sendAndWait(ctx context.Context, draft *envelope.Envelope, o reply
 }
 
 func (a *app) nextAfterSend(p api.Posted) {
-	if len(p.Message.Crossed) > 0 {
+	switch {
+	case p.Queued:
+		a.next("duo receipts %s", p.Message.Ref)
+	case len(p.Message.Crossed) > 0:
 		a.next("duo read")
-		return
+	case len(p.Recipients) == 0:
+		a.next("duo invite %s AGENT", p.Conversation.Ref)
+	default:
+		a.next("duo wait --for reply %s", p.Message.Ref)
 	}
-	a.next("duo wait --for reply %s", p.Message.Ref)
 }

@@ -2,20 +2,19 @@ package main
 
 import (
 	"bytes"
-	"cmp"
+	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
-	"math"
+	"iter"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
 	"github.com/claude-duo/duo/daemon/conv"
+	"github.com/claude-duo/duo/daemon/show"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/card"
 	"github.com/claude-duo/duo/maildir/convlog"
@@ -24,13 +23,13 @@ import (
 )
 
 // files answers from the files of the home what the daemon would be asked: the way
-// where no daemon can be reached. It reads logs from the start, so it is slower.
+// where no daemon can be reached. It reads logs from the start, so it is slower. What
+// it has read it shows as the daemon does, with package show.
 type files struct {
-	home   *maildir.Home
-	me     string         // empty for nobody
-	box    *mailbox.Box   // of me
-	unread map[string]int // of me, by conversation
-	refs   *maildir.Refs
+	home  *maildir.Home
+	box   *mailbox.Box   // of me, nil for nobody
+	items []mailbox.Item // that I was not shown, oldest first
+	refs  *maildir.Refs
 }
 
 func (a *app) files() (*files, error) {
@@ -46,79 +45,25 @@ func (a *app) filesOf(home *maildir.Home) (*files, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &files{home: home, refs: maildir.NewRefs(ids), unread: make(map[string]int)}
+	f := &files{home: home, refs: maildir.NewRefs(ids)}
 	if a.self == nil {
 		return f, nil
 	}
-	f.me, f.box = a.self.Name, mailbox.At(home.AgentDir(a.self.Name))
-	items, err := f.box.Unseen()
+	f.box = mailbox.At(home.AgentDir(a.self.Name))
+	f.items, err = f.box.Unseen()
 	if errors.Is(err, fs.ErrNotExist) { // an agent's folder that was made by hand
 		f.box, err = mailbox.Open(f.box.Dir())
-	}
-	for _, item := range items {
-		f.unread[item.Conversation]++
 	}
 	return f, err
 }
 
-// offline is files, and says why they are read.
+// offline is files, and says why they are read, once.
 func (a *app) offline(why error) (*files, error) {
-	a.note("no daemon can be reached, this is what the files say (%s)", firstLine(why.Error()))
+	if !a.noted {
+		a.note("no daemon can be reached, this is what the files say (%s)", firstLine(why.Error()))
+	}
+	a.noted = true
 	return a.files()
-}
-
-// complete makes a draft fit for a drop: the conversation by its id, recipients that
-// exist, and what the sender had been shown when it wrote.
-func (f *files) complete(draft *envelope.Envelope) error {
-	for _, name := range draft.To {
-		if err := f.checkAgent(name); err != nil {
-			return err
-		}
-	}
-	if draft.Conversation != "" {
-		id, err := f.resolve(draft.Conversation)
-		if err != nil {
-			return err
-		}
-		draft.Conversation = id
-		if _, fresh := envelope.MadeAt(draft.ID); fresh && draft.Type == envelope.Message {
-			draft.After = envelope.Int(f.shownUpTo(id)) // not with a key: a repeat is looked for behind it
-		}
-	}
-	if err := draft.Check(f.home.Config.Limits.Content); err != nil {
-		return api.Errorf(api.BadRequest, "%w", err)
-	}
-	return nil
-}
-
-func (f *files) checkAgent(text string) error {
-	address, err := envelope.ParseAddress(text)
-	if err != nil {
-		return api.Errorf(api.BadReference, "%w", err).WithNext("duo who")
-	}
-	if address.Host != "" && address.Host != f.home.Host.Name {
-		return nil
-	}
-	_, err = f.agent(address.Name)
-	return err
-}
-
-// shownUpTo is the highest line of a conversation that the agent was shown.
-func (f *files) shownUpTo(conversation string) int64 {
-	seq := int64(0)
-	if cursors, err := f.box.Cursors(); err == nil {
-		seq = cursors[conversation].Seen
-	}
-	seen, err := f.box.Seen()
-	if err != nil {
-		return seq
-	}
-	for _, item := range seen {
-		if item.Conversation == conversation {
-			seq = max(seq, item.Seq)
-		}
-	}
-	return seq
 }
 
 // resolve returns the id of the conversation that a reference means.
@@ -133,68 +78,29 @@ func (f *files) resolve(ref string) (string, error) {
 	}
 }
 
-// left tells what became of a drop with the message id: where it is in its log, or
-// no conversation while it waits.
-func (f *files) left(id string) (conversation string, seq int64, found bool, err error) {
-	if f.box.Waiting(id) {
-		return "", 0, true, nil
-	}
-	name := id + ".json"
-	if failed, err := f.box.FailedDrops(); err == nil && slices.Contains(failed, name) {
-		path := filepath.Join(f.box.Dir(), mailbox.Failed, name)
-		return "", 0, true, api.Errorf(api.NotSent, "the message was not sent: %s", f.box.FailureOf(name)).WithNext("cat %s", shellQuote(path))
-	}
-	data, err := os.ReadFile(filepath.Join(f.box.Dir(), mailbox.Sent, name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", 0, false, nil
-	}
-	if err != nil {
-		return "", 0, false, fmt.Errorf("read sent drop: %w", err)
-	}
-	e, err := envelope.Decode(data)
-	if err != nil {
-		return "", 0, false, fmt.Errorf("read sent drop: %w", err)
-	}
-	return e.Conversation, e.Seq, true, nil
-}
-
 // register makes the agent's folder and card.
 func (f *files) register(r api.Register) (api.Registered, error) {
 	dir := f.home.AgentDir(r.Name)
-	if _, err := mailbox.Open(dir); err != nil {
-		return api.Registered{}, err
-	}
 	c, err := card.Read(dir)
 	created := errors.Is(err, fs.ErrNotExist)
-	if err != nil && !created {
-		return api.Registered{}, err
+	if err == nil || created {
+		c, err = show.Registered(c, r)
 	}
-	c.Name, c.Unregistered = r.Name, false
-	c.ID = cmp.Or(c.ID, envelope.NewID())
-	replace(&c.Capabilities, r.Capabilities)
-	replace(&c.Description, r.Description)
-	replace(&c.Platform, r.Platform)
-	if err := c.Check(); err != nil {
-		return api.Registered{}, api.Errorf(api.BadRequest, "%w", err)
+	if err == nil { // not before: a folder is an agent
+		_, err = mailbox.Open(dir)
+	}
+	if err != nil {
+		return api.Registered{}, err
 	}
 	return api.Registered{Agent: f.describe(c), Created: created}, c.Write(dir)
 }
 
-func replace[T any](field, value *T) {
-	if value != nil {
-		*field = *value
-	}
-}
-
 func (f *files) describe(c card.Card) api.Agent {
-	agent := api.Agent{
-		ID: c.ID, Name: c.Name, Address: f.home.Address(c.Name).String(), Capabilities: append([]string{}, c.Capabilities...),
-		Description: c.Description, Platform: c.Platform, Unregistered: c.Unregistered, Folder: f.home.AgentDir(c.Name),
+	items, err := mailbox.At(f.home.AgentDir(c.Name)).Unseen()
+	if err != nil {
+		items = nil // a number only
 	}
-	if items, err := mailbox.At(agent.Folder).Unseen(); err == nil {
-		agent.Unread = len(items)
-	}
-	return agent
+	return show.Agent(f.home, c, len(items))
 }
 
 func (f *files) agent(name string) (api.Agent, error) {
@@ -208,83 +114,123 @@ func (f *files) agent(name string) (api.Agent, error) {
 	return f.describe(c), nil
 }
 
-// agents lists the agents that have all the capabilities and all the words.
-func (f *files) agents(text string, capabilities []string) (api.Agents, error) {
-	list := api.Agents{Agents: []api.Agent{}}
+// agents lists the agents that a query selects. Whether they are there is not known:
+// without a daemon all are offline.
+func (f *files) agents(q api.AgentQuery) (api.Agents, error) {
 	names, err := f.home.Agents()
 	if err != nil {
-		return list, err
+		return api.Agents{}, err
 	}
+	var cards []card.Card
 	for _, name := range names {
-		agent, err := f.agent(name)
-		if err == nil && !agent.Unregistered && able(agent, capabilities) && mentions(agent, text) {
-			list.Agents = append(list.Agents, agent)
+		if c, err := readCard(f.home, name); err == nil && !c.Unregistered {
+			cards = append(cards, c)
 		}
 	}
-	return list, nil
+	if q.Host != "" && q.Host != f.home.Host.Name {
+		return api.Agents{}, f.notOf(q.Host)
+	}
+	return show.Agents(show.Locals(f.home, cards), q, func(w show.Who) api.Agent { return f.describe(w.Card) }), nil
 }
 
-func able(agent api.Agent, capabilities []string) bool {
-	for _, want := range capabilities {
-		if !slices.ContainsFunc(agent.Capabilities, func(has string) bool { return strings.EqualFold(has, want) }) {
-			return false
+// notOf is the error where something of another host is asked for.
+func (f *files) notOf(host string) error {
+	if envelope.CheckHost(host) == nil {
+		if _, err := os.Stat(f.home.PeerDir(host)); err == nil {
+			return api.Errorf(api.DaemonUnreachable, "without a daemon nothing is known of the agents of %s", host).WithNext("duo up")
 		}
 	}
-	return true
+	return api.Errorf(api.HostNotFound, "no host named %q is linked with this one, which is %q", host, f.home.Host.Name).WithNext("duo peer list")
 }
 
-func mentions(agent api.Agent, text string) bool {
-	about := strings.ToLower(strings.Join(slices.Concat(agent.Capabilities, []string{agent.Name, agent.Description, agent.Platform}), " "))
-	for _, word := range strings.Fields(strings.ToLower(text)) {
-		if !strings.Contains(about, word) {
-			return false
-		}
-	}
-	return true
-}
-
-// find tells what a reference names.
-func (f *files) find(ref string) (found api.Found, err error) {
-	if address, err := envelope.ParseAddress(ref); err == nil {
-		agent, err := f.agent(address.Name)
-		if err == nil || !isConversation(ref) {
-			return api.Found{Agent: &agent}, err
-		}
+// find tells what a reference names. An agent that is named like a conversation that
+// there is, is found by its address.
+func (f *files) find(ctx context.Context, ref string) (api.Found, error) {
+	if isRequest(ref) && f.box != nil {
+		m, err := f.call(ref)
+		return api.Found{Message: &m}, err
 	}
 	text, seq, err := splitRef(ref)
-	if err != nil {
-		return found, err
+	id := ""
+	if err == nil {
+		id, err = f.resolve(text)
 	}
-	id, err := f.resolve(text)
-	if err != nil {
-		return found, err
-	}
-	if seq > 0 {
-		m, err := f.message(id, seq)
+	var refusal *api.Error
+	switch {
+	case errors.As(err, &refusal) && refusal.Code == api.AmbiguousReference:
+		return api.Found{}, err
+	case err != nil:
+		return f.findAgent(ref, err)
+	case seq > 0:
+		m, err := f.message(ctx, id, seq)
 		return api.Found{Message: &m}, err
 	}
 	c, err := f.conversation(id)
 	return api.Found{Conversation: &c}, err
 }
 
+// findAgent finds the agent that a text names that names no conversation. Where it can
+// name no agent, or looks like the reference of a conversation, otherwise is the error.
+func (f *files) findAgent(text string, otherwise error) (api.Found, error) {
+	address, err := envelope.ParseAddress(text)
+	if err != nil {
+		return api.Found{}, otherwise
+	}
+	if address.Host != "" && address.Host != f.home.Host.Name {
+		return api.Found{}, f.notOf(address.Host)
+	}
+	agent, err := f.agent(address.Name)
+	if err != nil && isConversation(text) {
+		return api.Found{}, otherwise
+	}
+	return api.Found{Agent: &agent}, err
+}
+
+// envelopes runs over the lines of a log behind seq. One that is no envelope has only
+// its number.
+func envelopes(log *convlog.Reader, seq int64) iter.Seq2[*envelope.Envelope, error] {
+	return func(yield func(*envelope.Envelope, error) bool) {
+		scan, err := log.Since(seq)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		for scan.Next() {
+			if !scan.Line().Noise() && !yield(decoded(scan.Line()), nil) {
+				return
+			}
+		}
+		if scan.Err() != nil {
+			yield(nil, scan.Err())
+		}
+	}
+}
+
+func decoded(line convlog.Line) *envelope.Envelope {
+	e, err := envelope.Decode(line.Bytes)
+	if err != nil {
+		return &envelope.Envelope{Seq: line.Seq}
+	}
+	return e
+}
+
 // state folds the log of a conversation.
 func (f *files) state(id string) (conv.State, error) {
-	state := conv.State{ID: id}
+	var state conv.State
 	log, err := convlog.OpenReader(f.home.LogPath(id))
 	if err != nil {
 		return state, err
 	}
 	defer log.Close()
-	scan := log.Scan(convlog.Pos{})
-	for scan.Next() {
-		if scan.Line().Noise() {
-			continue
+	for e, err := range envelopes(log, 0) {
+		if err != nil {
+			return state, err
 		}
-		if e, err := envelope.Decode(scan.Line().Bytes); err == nil {
-			state = state.Apply(e)
-		}
+		latest := state.LastTime
+		state = state.Apply(e)
+		state.LastTime = max(latest, state.LastTime)
 	}
-	return state, scan.Err()
+	return state, nil
 }
 
 func (f *files) conversation(id string) (api.Conversation, error) {
@@ -293,61 +239,37 @@ func (f *files) conversation(id string) (api.Conversation, error) {
 	if err != nil && !errors.As(err, &damage) {
 		return api.Conversation{}, err
 	}
-	c := api.Conversation{
-		ID: id, Ref: f.refs.Short(id), Topic: state.Topic, Mode: state.Mode, Open: state.Open, TurnLimit: state.TurnLimit,
-		Turns: state.Turns, Creator: state.Creator.String(), Participants: []string{}, Status: "active", Reason: state.Reason,
-		LastSeq: state.LastSeq, LastTime: state.LastTime, CreatedAt: state.CreatedAt, Unread: f.unread[id], Log: f.home.LogPath(id),
-	}
-	if state.Closed {
-		c.Status = "closed"
-	}
+	state.ID = id
+	c := show.Conversation(f.home, f.refs.Short(id), state, len(f.unseenIn(id)))
 	if damage != nil {
-		c.Status, c.Reason = "damaged", damage.Error()
-	}
-	for _, m := range state.Members {
-		if m.Present() {
-			c.Participants = append(c.Participants, m.Address.String())
-		} else {
-			c.Left = append(c.Left, m.Address.String())
-		}
+		c = show.Damaged(c, damage)
 	}
 	return c, nil
 }
 
-func (f *files) conversations(status, with string, limit int) (api.Conversations, error) {
-	list := api.Conversations{Conversations: []api.Conversation{}}
+func (f *files) conversations(q show.Query) (api.Conversations, error) {
 	ids, err := f.box.Conversations()
 	if err != nil {
-		return list, err
+		return api.Conversations{}, err
 	}
-	current, _ := f.box.Current() // a mark in the list, no more
+	current, err := f.box.Current()
+	if err != nil {
+		return api.Conversations{}, err
+	}
+	list := []api.Conversation{}
 	for _, id := range ids {
 		c, err := f.conversation(id)
-		if err != nil || status != "" && c.Status != status || !f.with(c, with) {
+		if err != nil { // a link to a log that is not there
 			continue
 		}
 		c.Current = id == current
-		list.Conversations = append(list.Conversations, c)
+		list = append(list, c)
 	}
-	slices.SortFunc(list.Conversations, func(a, b api.Conversation) int { return cmp.Compare(b.LastTime, a.LastTime) })
-	if over := len(list.Conversations) - limit; over > 0 {
-		list.Conversations, list.More = list.Conversations[:limit], over
-	}
-	return list, nil
-}
-
-func (f *files) with(c api.Conversation, name string) bool {
-	full := name
-	if !strings.Contains(name, "@") {
-		full += "@" + f.home.Host.Name
-	}
-	return name == "" || slices.ContainsFunc(slices.Concat(c.Participants, c.Left), func(has string) bool {
-		return strings.EqualFold(has, full)
-	})
+	return show.Conversations(list, q), nil
 }
 
 // message reads one line as it is shown to somebody.
-func (f *files) message(id string, seq int64) (api.Message, error) {
+func (f *files) message(_ context.Context, id string, seq int64) (api.Message, error) {
 	log, err := convlog.OpenReader(f.home.LogPath(id))
 	if err != nil {
 		return api.Message{}, err
@@ -361,134 +283,133 @@ func (f *files) message(id string, seq int64) (api.Message, error) {
 	if err != nil {
 		return api.Message{}, err
 	}
-	return api.Message{Envelope: e, Ref: fmt.Sprintf("%s.%d", f.refs.Short(id), seq), Topic: first.Topic, Crossed: crossing(log, e)}, nil
+	topic := conv.State{}.Apply(first).Topic
+	m := api.Message{Envelope: e, Ref: show.Ref(f.refs.Short(id), seq), Topic: topic}
+	if behind, ok := show.CrossedBehind(e); ok {
+		m.Crossed = show.Crossed(e, envelopes(log, behind))
+	}
+	return m, nil
 }
 
 func (f *files) line(log *convlog.Reader, id string, seq int64) (*envelope.Envelope, error) {
 	line, err := log.At(seq)
 	if errors.Is(err, convlog.ErrNoLine) {
-		return nil, api.Errorf(api.MessageNotFound, "conversation %s has no line %d", f.refs.Short(id), seq).WithNext("duo log %s", f.refs.Short(id))
+		return nil, show.NoLine(f.refs.Short(id), seq, lastOf(log))
 	}
 	if err != nil {
 		return nil, err
 	}
-	return envelope.Decode(line.Bytes)
+	return decoded(line), nil
 }
 
-// crossing lists messages by others that the sender of e had not been shown.
-func crossing(log *convlog.Reader, e *envelope.Envelope) []int64 {
-	if e.Type != envelope.Message || e.After == nil || *e.After >= e.Seq-1 {
-		return nil
+// lastOf is the number of the last line that can be read, for an error to name.
+func lastOf(log *convlog.Reader) int64 {
+	lines, _ := log.Last(1) // with an error, what stands before damage
+	if len(lines) == 0 {
+		return 0
 	}
-	scan, err := log.Since(*e.After)
-	if err != nil {
-		return nil
+	return lines[len(lines)-1].Seq
+}
+
+// source is where my messages come from.
+func (f *files) source() show.Source {
+	unseen := func(conversation string) ([]mailbox.Item, error) { return f.unseenIn(conversation), nil }
+	return show.Source{
+		Refs: f.refs, Line: f.message, Unseen: unseen, Resolve: f.resolve,
+		Calls: f.calls, Call: f.call,
 	}
-	var list []int64
-	for scan.Next() && scan.Pos().Seq < e.Seq {
-		other, err := envelope.Decode(scan.Line().Bytes)
-		if err == nil && !scan.Line().Noise() && other.Type == envelope.Message && !other.From.Same(e.From) && other.Seq != e.ReplyTo.Seq {
-			list = append(list, other.Seq)
+}
+
+// calls lists what I was not shown of calls.
+func (f *files) calls() ([]api.Message, error) {
+	signals, err := f.box.Signals()
+	return f.signals(signals), err
+}
+
+// signals reads what the inbox says of calls. What cannot be read now, the daemon says
+// again.
+func (f *files) signals(list []mailbox.Signal) []api.Message {
+	ids := make([]string, len(list))
+	for i, s := range list {
+		ids[i] = s.Request
+	}
+	refs := maildir.NewRequestRefs(ids)
+	var messages []api.Message
+	for _, s := range list {
+		if e, err := f.box.ReadItem(s.Name); err == nil {
+			messages = append(messages, show.Call(e, refs))
 		}
 	}
-	return list
+	return messages
 }
 
-// unseen returns what is in the inbox and was not seen, of a conversation or, for an
-// empty reference, of all.
-func (f *files) unseen(ref string, limit int) (api.Messages, error) {
-	list := api.Messages{Messages: []api.Message{}}
-	items, err := f.box.Unseen()
+// call finds what my inbox says of a call.
+func (f *files) call(ref string) (api.Message, error) {
+	signals, err := f.box.AllSignals()
 	if err != nil {
-		return list, err
+		return api.Message{}, err
 	}
+	for _, m := range f.signals(signals) {
+		if strings.EqualFold(m.Ref, ref) || m.Envelope.Request == ref {
+			return m, nil
+		}
+	}
+	return api.Message{}, api.Errorf(api.RequestNotFound, "no call %q in the inbox", ref).WithNext("duo inbox")
+}
+
+// unseenIn lists what I was not shown of a conversation or, for an empty name, of all.
+func (f *files) unseenIn(conversation string) []mailbox.Item {
+	if conversation == "" {
+		return f.items
+	}
+	return slices.DeleteFunc(slices.Clone(f.items), func(i mailbox.Item) bool { return i.Conversation != conversation })
+}
+
+// fresh returns what I was not shown, of a conversation or, for an empty reference, of
+// all.
+func (f *files) fresh(ctx context.Context, ref string, limit int) (api.Messages, error) {
+	ask := api.Read{Limit: limit}
 	if ref != "" {
 		id, err := f.resolve(ref)
 		if err != nil {
-			return list, err
+			return api.Messages{}, err
 		}
-		items = slices.DeleteFunc(items, func(i mailbox.Item) bool { return i.Conversation != id })
+		ask.Refs = []string{id}
 	}
-	for _, item := range items[:min(len(items), limit)] {
-		m, err := f.message(item.Conversation, item.Seq)
-		if err != nil {
-			return list, err
-		}
-		list.Messages = append(list.Messages, m)
-	}
-	list.More = max(0, len(items)-limit)
-	return list, nil
+	return f.source().Read(ctx, ask)
 }
 
-// read returns the messages that are named, or all that are unseen.
-func (f *files) read(what api.Read) (api.Messages, error) {
-	if len(what.Refs) == 0 {
-		return f.unseen("", what.Limit)
-	}
-	list := api.Messages{Messages: []api.Message{}}
-	for _, ref := range what.Refs {
-		text, seq, err := splitRef(ref)
-		if err != nil {
-			return list, err
-		}
-		more := api.Messages{}
-		if seq == 0 {
-			more, err = f.unseen(text, what.Limit)
-		} else {
-			more.Messages, err = f.one(text, seq)
-		}
-		if err != nil {
-			return list, err
-		}
-		list.Messages = append(list.Messages, more.Messages...)
-		list.More += more.More
-	}
-	return list, nil
-}
-
-func (f *files) one(ref string, seq int64) ([]api.Message, error) {
-	id, err := f.resolve(ref)
+func (f *files) inbox(ctx context.Context, limit int) (api.Inbox, error) {
+	inbox, err := f.source().Inbox(ctx, limit, api.Cursor{})
 	if err != nil {
-		return nil, err
+		return api.Inbox{}, err
 	}
-	m, err := f.message(id, seq)
-	return []api.Message{m}, err
-}
-
-func (f *files) inbox(limit int) (api.Inbox, error) {
-	inbox := api.Inbox{Items: []api.InboxItem{}}
-	list, err := f.unseen("", limit)
-	if err != nil {
-		return inbox, err
-	}
-	for _, m := range list.Messages {
-		e := m.Envelope
-		inbox.Items = append(inbox.Items, api.InboxItem{
-			Ref: m.Ref, Conversation: e.Conversation, Seq: e.Seq, Topic: m.Topic, Type: string(e.Type), Event: e.Event,
-			From: e.From.String(), Timestamp: e.Timestamp, Preview: strings.Join(strings.Fields(e.Content), " "), Size: len(e.Content),
-		})
-	}
-	inbox.More = list.More
-	failed, err := f.box.FailedDrops()
-	if err != nil {
-		return inbox, err
-	}
-	for _, name := range failed[:min(len(failed), limit)] {
-		path := filepath.Join(f.box.Dir(), mailbox.Failed, name)
-		inbox.Failed = append(inbox.Failed, api.FailedDrop{File: path, Error: f.box.FailureOf(name)})
-	}
+	inbox.Failed = show.Failed(f.box)
 	return inbox, nil
 }
 
 // shown moves messages from new to cur; the daemon notices when it runs.
 func (f *files) shown(messages []api.Message) error {
 	for _, m := range messages {
-		item := mailbox.ItemOf(m.Envelope.Conversation, m.Envelope.Seq, m.Envelope.Timestamp)
-		if _, err := f.box.MarkSeen(item.Name); err != nil {
+		name := mailbox.ItemOf(m.Envelope.Conversation, m.Envelope.Seq, m.Envelope.Timestamp).Name
+		if m.Envelope.Seq == 0 {
+			name = f.signalName(m.Envelope.Request)
+		}
+		if _, err := f.box.MarkSeen(name); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// signalName is the file of what I was told of a call.
+func (f *files) signalName(request string) string {
+	signals, _ := f.box.Signals() // or there is nothing to be moved
+	i := slices.IndexFunc(signals, func(s mailbox.Signal) bool { return s.Request == request })
+	if i < 0 {
+		return "none"
+	}
+	return signals[i].Name
 }
 
 // transcript reads the log of a conversation.
@@ -508,20 +429,7 @@ func (f *files) lines(c api.Conversation, s client.Span) (io.ReadCloser, error) 
 		return nil, err
 	}
 	defer log.Close()
-	before := cmp.Or(s.Before, math.MaxInt64)
-	if s.Last > 0 {
-		s.After = max(s.After, min(before-1, c.LastSeq)-int64(s.Last))
-	}
-	scan, err := log.Since(s.After)
-	if err != nil {
-		return nil, err
-	}
 	var out bytes.Buffer
-	for n := 0; (s.Limit == 0 || n < s.Limit) && scan.Next() && scan.Pos().Seq < before; {
-		if !scan.Line().Noise() {
-			n++
-			out.Write(append(scan.Line().Bytes, '\n'))
-		}
-	}
-	return io.NopCloser(&out), scan.Err()
+	_, err = show.Span(s).Write(&out, log, c.LastSeq)
+	return io.NopCloser(&out), err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
@@ -46,13 +47,13 @@ func (a *app) runPoll(ctx context.Context, o pollOptions) error {
 		return err
 	}
 	query := client.Events{Conversation: o.conversation, Limit: o.limit}
-	list, err := a.events(ctx, query, time.Duration(o.wait))
+	list, err := a.events(ctx, query, time.Duration(o.wait), func(api.Message) bool { return true })
 	if client.Unreachable(err) && o.wait == 0 {
 		files, offlineErr := a.offline(err)
 		if offlineErr != nil {
 			return offlineErr
 		}
-		list, err = files.unseen(o.conversation, o.limit)
+		list, err = files.fresh(ctx, o.conversation, o.limit)
 	}
 	if err != nil {
 		return err
@@ -63,6 +64,7 @@ func (a *app) runPoll(ctx context.Context, o pollOptions) error {
 	if o.wait > 0 {
 		return a.nothing(list, api.Errorf(api.Pending, "nothing new in %s, which is not an error", &o.wait).WithNext("duo poll --wait %s", &o.wait))
 	}
+	list.TimedOut = false // nobody has waited
 	return a.print(list, func() {
 		a.say("nothing new")
 		a.next("duo wait")
@@ -83,11 +85,12 @@ func (a *app) nothing(list api.Messages, pending *api.Error) error {
 	return pending
 }
 
-// events asks for what is new, and waits until there is something.
-func (a *app) events(ctx context.Context, query client.Events, wait time.Duration) (list api.Messages, err error) {
+// events asks for what is new, and waits until there is something that is wanted.
+func (a *app) events(ctx context.Context, query client.Events, wait time.Duration, wanted func(api.Message) bool) (list api.Messages, err error) {
 	_, err = a.patiently(ctx, wait, func(step time.Duration) (bool, error) {
 		query.Wait = step
 		list, err = ask(ctx, a, func(c *client.Client) (api.Messages, error) { return c.Events(ctx, query) })
+		list.Messages = slices.DeleteFunc(list.Messages, func(m api.Message) bool { return !wanted(m) })
 		return len(list.Messages) > 0, err
 	})
 	return list, err

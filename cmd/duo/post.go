@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -46,7 +47,7 @@ type dropped struct {
 // next daemon sends: the id is the same, so it is stored once even if the draft
 // arrived after all.
 func (a *app) post(ctx context.Context, draft *envelope.Envelope) (outcome, error) {
-	posted, err := ask(ctx, a, func(c *client.Client) (api.Posted, error) { return c.Post(ctx, draft) })
+	posted, err := insist(ctx, a, draft, func(c *client.Client) (api.Posted, error) { return c.Post(ctx, draft) })
 	if !client.Unreachable(err) {
 		return outcome{Posted: posted}, err
 	}
@@ -55,6 +56,52 @@ func (a *app) post(ctx context.Context, draft *envelope.Envelope) (outcome, erro
 		return outcome{}, dropErr
 	}
 	return outcome{dropped: left}, nil
+}
+
+const maxTries = 4 // within about a second
+
+// insist sends a draft, and while the disk fails it does so again: the draft has an id,
+// so that it is stored once. Another run of the command would make another draft.
+func insist[T any](ctx context.Context, a *app, draft *envelope.Envelope, send func(*client.Client) (T, error)) (T, error) {
+	if a.unsent.why != nil {
+		var none T
+		return none, a.unsent.why
+	}
+	rest := backoff
+	for try := 1; ; try++ {
+		answer, err := ask(ctx, a, send)
+		var failed *api.Error
+		switch {
+		case !errors.As(err, &failed) || failed.Code != api.StorageFailed:
+			return answer, err
+		case try == maxTries:
+			return answer, a.unknown(draft, failed)
+		}
+		pause(ctx, rest)
+		rest *= 2
+		if ctx.Err() != nil {
+			return answer, ctx.Err()
+		}
+	}
+}
+
+// unknown is the error where nobody knows whether a draft is stored, and the draft is
+// given up. With a key the next run has the same draft.
+func (a *app) unknown(draft *envelope.Envelope, failed *api.Error) error {
+	cause := failed.Message
+	if _, behind, found := strings.Cut(cause, ": "); found { // the daemon speaks of sending the same draft again
+		cause = behind
+	}
+	const text = "the disk failed %d times, and it is not known whether this is stored; %s: %s"
+	if _, fresh := envelope.MadeAt(draft.ID); !fresh {
+		next := shellLine(append([]string{"duo"}, a.args...)...)
+		return api.Errorf(api.StorageFailed, text, maxTries, "with the same key it does no harm to run it again", cause).WithNext("%s", next)
+	}
+	next := "duo list"
+	if draft.Conversation != "" {
+		next = "duo log " + draft.Conversation
+	}
+	return api.Errorf(api.StorageFailed, text, maxTries, "look before you run it again", cause).WithNext("%s", next)
 }
 
 // drop leaves a draft in the outbox, because of why.
@@ -66,22 +113,30 @@ func (a *app) drop(draft *envelope.Envelope, why error) (*dropped, error) {
 	if err := files.complete(draft); err != nil {
 		return nil, err
 	}
+	drop := draft
+	if len(a.unsent.paths) > 0 {
+		box, err := mailbox.Open(files.box.Dir())
+		if err == nil {
+			drop, err = a.leaveFiles(box, draft)
+		}
+		if err != nil {
+			return nil, api.Errorf(api.DaemonUnreachable, "%w; and its files cannot be left: %w", why, err).WithNext("duo up")
+		}
+	}
 	name := draft.ID + ".json"
 	left := &dropped{
-		Message: draft, Recipients: []api.Recipient{}, Queued: true, Why: why.Error(),
+		Message: drop, Recipients: []api.Recipient{}, Queued: true, Why: why.Error(),
 		File: filepath.Join(files.box.Dir(), mailbox.OutboxNew, name),
 	}
 	for _, to := range draft.To {
 		left.Recipients = append(left.Recipients, api.Recipient{Agent: to, State: api.Queued})
 	}
-	if files.box.Waiting(draft.ID) { // the same key before
-		return left, nil
-	}
-	box, err := mailbox.Open(files.box.Dir())
-	if err == nil {
-		err = box.Leave(name, draft)
-	}
-	if err != nil {
+	err = files.leave(name, left.Message)
+	var reused *api.Error
+	switch {
+	case errors.As(err, &reused):
+		return nil, reused
+	case err != nil:
 		return nil, api.Errorf(api.DaemonUnreachable, "%w; and a drop cannot be left: %w", why, err).WithNext("duo up")
 	}
 	return left, nil
@@ -92,12 +147,16 @@ func (a *app) tell(o outcome, done func(api.Posted)) error {
 	if o.dropped == nil {
 		return a.print(o.Posted, func() { done(o.Posted) })
 	}
-	a.note("no daemon can be reached (%s)", firstLine(o.dropped.Why))
-	a.note("it waits in %s and is sent when a daemon runs", o.dropped.File)
-	return a.print(o.dropped, func() {
-		e := o.dropped.Message
-		a.say("queued %s: %s%s", e.ID, e.Type, a.destination(e))
-		a.next("duo receipts %s", e.ID)
+	return a.tellDropped(o.dropped, "duo receipts "+o.dropped.Message.ID)
+}
+
+// tellDropped says that a draft waits in the outbox.
+func (a *app) tellDropped(d *dropped, next string) error {
+	a.note("no daemon can be reached (%s)", firstLine(d.Why))
+	a.note("it waits in %s and is sent when a daemon runs", d.File)
+	return a.print(d, func() {
+		a.say("queued %s: %s%s", d.Message.ID, d.Message.Type, a.destination(d.Message))
+		a.next("%s", next)
 	})
 }
 
@@ -107,12 +166,20 @@ func (a *app) destination(e *envelope.Envelope) string {
 		return " to " + a.people(e.To)
 	case e.Conversation != "":
 		return " in " + e.Conversation
+	case e.Request != "":
+		return " of " + e.Request
+	case e.Status != "":
+		return " " + e.Status
 	}
 	return ""
 }
 
 // tellSent is what tell says of a message.
 func (a *app) tellSent(p api.Posted) {
+	if p.Queued {
+		a.tellQueued(p)
+		return
+	}
 	verb := "sent"
 	if p.Duplicate {
 		verb = "was sent before:"
@@ -125,6 +192,27 @@ func (a *app) tellSent(p api.Posted) {
 	if len(p.Message.Crossed) > 0 {
 		a.say("%s: you had not been shown this when you wrote", a.crossed(p.Message))
 	}
+}
+
+// tellQueued says that a message waits for another host.
+func (a *app) tellQueued(p api.Posted) {
+	verb := "queued"
+	if p.Duplicate {
+		verb = "is queued already"
+	}
+	to := ""
+	if len(p.Recipients) > 0 {
+		to = " to " + a.recipients(p.Recipients)
+	}
+	a.say("%s%s: %s%s%s", verb, queuedFor(p.For), p.Message.Ref, title(p.Conversation.Topic), to)
+}
+
+// queuedFor names the host that something waits for.
+func queuedFor(host string) string {
+	if host == "" {
+		return ""
+	}
+	return " for " + frame.Line(host)
 }
 
 // recipients tells each recipient's state, those with the same state together.
@@ -172,7 +260,7 @@ func title(topic string) string {
 	if topic == "" {
 		return ""
 	}
-	return ` "` + frame.Cut(topic, 80) + `"`
+	return " " + frame.Quote(topic, 80)
 }
 
 func firstLine(s string) string {

@@ -1,6 +1,10 @@
 package main
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/claude-duo/duo/cmd/duo/internal/frame"
+)
 
 const plainChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+./:,@%="
 
@@ -17,14 +21,15 @@ func shellQuote(word string) string {
 
 const maxQuoted = 200
 
-// shellLine writes a command line, with long words shortened.
+// shellLine writes a command line. A word that is long or has several lines is a text
+// that who reads the line knows: "..." stands for it.
 func shellLine(words ...string) string {
 	quoted := make([]string, len(words))
 	for i, w := range words {
-		if len(w) > maxQuoted {
-			w = strings.ToValidUTF8(w[:maxQuoted], "") + "…"
-		}
 		quoted[i] = shellQuote(w)
+		if len(w) > maxQuoted || frame.Line(w) != w {
+			quoted[i] = `"..."`
+		}
 	}
 	return strings.Join(quoted, " ")
 }

@@ -18,10 +18,12 @@ func newRead(a *app) *cobra.Command {
 	var o readOptions
 	cmd := &cobra.Command{
 		Use: "read [REF...]", Short: "Show bodies and mark them seen",
-		Long: `Show the bodies of messages and mark them seen: of those that are named, of what is
-unseen in a conversation that is named, or of all that is unseen.
+		Long: `Show the bodies of messages and calls and mark them seen: of those that are named, of what
+is unseen in a conversation that is named, or of all that is unseen, calls first.
 
-Every line of a body begins with "| ": it was written by somebody else.`,
+The body of a message is its text or, where it has none, its data as JSON. Every line of
+it begins with "| ": it was written by somebody else. A message that cannot be read stays
+unseen; the others are shown all the same, and the exit code is 1.`,
 		Example: `  duo read
   duo read c9f3a.42
   duo read c9f3a.42 --raw > patch.diff`,
@@ -44,6 +46,9 @@ func (a *app) runRead(ctx context.Context, o readOptions, refs []string) error {
 		return err
 	}
 	for _, ref := range refs {
+		if isRequest(ref) {
+			continue
+		}
 		if _, _, err := splitRef(ref); err != nil {
 			return err
 		}
@@ -55,14 +60,14 @@ func (a *app) runRead(ctx context.Context, o readOptions, refs []string) error {
 		if offlineErr != nil {
 			return offlineErr
 		}
-		list, err = files.read(what)
+		list, err = files.source().Read(ctx, what)
 	}
 	if err != nil {
 		return err
 	}
 	if len(list.Messages) == 0 && !a.json && !o.raw {
 		a.say("nothing unread")
-		if len(refs) > 0 {
+		if len(refs) > 0 && !isRequest(refs[0]) {
 			a.next("duo log %s", refs[0])
 		} else {
 			a.next("duo wait")

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
@@ -22,7 +24,7 @@ func newReceipts(a *app) *cobra.Command {
 		Long: `Tell how far a message got with each recipient. REF is a message, a conversation for
 its last message, or the id of a message that was queued.
 
-queued     it waits in your outbox
+queued     it waits in your outbox, or for the host that orders the conversation
 stored     it is in the conversation's log, on disk
 delivered  it is in the recipient's inbox, or a live stream has confirmed it
 seen       the recipient was shown the body`,
@@ -30,14 +32,12 @@ seen       the recipient was shown the body`,
   duo receipts c9f3a.42 --wait --for seen`,
 		Args: exactly(1), ValidArgsFunction: a.completeRefs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !cmd.Flags().Changed("wait") && cmd.Flags().Changed("for") {
-				o.wait = span(defaultWait)
-			}
+			forWaits(cmd, &o.wait)
 			return a.runReceipts(cmd.Context(), o, args[0])
 		},
 	}
 	addWait(cmd, &o.wait, "wait until everybody has come to the state of --for, 100s or --wait=DURATION")
-	cmd.Flags().Var(choice{&o.until, []string{forDelivered, forSeen}}, "for", "the state that --wait waits for")
+	cmd.Flags().Var(choice{&o.until, []string{forDelivered, forSeen}}, "for", "the state to wait for; it implies --wait")
 	return cmd
 }
 
@@ -45,11 +45,11 @@ func (a *app) runReceipts(ctx context.Context, o receiptOptions, ref string) err
 	if _, err := a.me(); err != nil {
 		return err
 	}
-	conversation, seq, err := a.placeOf(ctx, ref)
+	conversation, seq, err := a.lineOf(ctx, ref)
 	if err != nil {
 		return err
 	}
-	if conversation == "" {
+	if conversation == "" && seq == 0 {
 		waiting := api.Receipts{Ref: ref, Recipients: []api.Recipient{}}
 		return a.print(waiting, func() {
 			a.say("%s is queued: it is sent when a daemon runs", ref)
@@ -69,9 +69,10 @@ func (a *app) runReceipts(ctx context.Context, o receiptOptions, ref string) err
 	return a.pendingState(r, o.until, time.Duration(o.wait))
 }
 
-// placeOf finds the line that a reference names: seq 0 is the last one. A message
-// that still waits in the outbox has no place.
-func (a *app) placeOf(ctx context.Context, ref string) (conversation string, seq int64, err error) {
+// lineOf finds the line that a reference names: seq 0 is the last one. A message
+// that still waits in the outbox has no place. One that was queued for another host is
+// named by its id, which stands for the conversation then.
+func (a *app) lineOf(ctx context.Context, ref string) (conversation string, seq int64, err error) {
 	if _, notID := envelope.ParseID(ref); notID != nil {
 		return splitRef(ref)
 	}
@@ -79,12 +80,21 @@ func (a *app) placeOf(ctx context.Context, ref string) (conversation string, seq
 	if err != nil {
 		return "", 0, err
 	}
-	if conversation, seq, found, err := files.left(ref); found || err != nil {
-		return conversation, seq, err
+	conversation, seq, left, err := files.left(ref)
+	switch {
+	case err != nil:
+		return "", 0, err
+	case left && conversation != "" && seq == 0:
+		return ref, 0, nil
+	case left:
+		return conversation, seq, nil
 	}
 	found, err := ask(ctx, a, func(c *client.Client) (api.Found, error) { return c.Find(ctx, ref) })
 	if err == nil && found.Message != nil {
 		return found.Message.Envelope.Conversation, found.Message.Envelope.Seq, nil
+	}
+	if known := (*api.Error)(nil); errors.As(err, &known) && known.Code == api.ConversationNotFound {
+		err = nil // it may be the id of a message
 	}
 	return ref, 0, err
 }
@@ -109,15 +119,17 @@ func (a *app) receipts(ctx context.Context, conversation string, seq int64, unti
 
 // reached reports whether every recipient has come to a state.
 func reached(r api.Receipts, until string) bool {
-	for _, one := range r.Recipients {
-		if one.State != api.Seen && one.State != until {
-			return false
-		}
-	}
-	return true
+	order := []string{api.Queued, api.Stored, api.Delivered, api.Seen}
+	want := slices.Index(order, until)
+	return r.Seq > 0 && !slices.ContainsFunc(r.Recipients, func(one api.Recipient) bool { return slices.Index(order, one.State) < want })
 }
 
 func (a *app) tellReceipts(r api.Receipts) {
+	if r.Seq == 0 {
+		a.say("%s is queued%s: %s", r.Ref, queuedFor(r.For), a.recipients(r.Recipients))
+		a.next("duo receipts %s --wait", r.Ref)
+		return
+	}
 	if len(r.Recipients) == 0 {
 		a.say("%s was for nobody", r.Ref)
 		return

@@ -4,8 +4,10 @@ import (
 	"context"
 	"strings"
 
+	"github.com/claude-duo/duo/cmd/duo/internal/frame"
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/maildir/card"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/spf13/cobra"
 )
@@ -15,6 +17,7 @@ type registerOptions struct {
 	capabilities []string
 	description  string
 	platform     string
+	accepts      string
 }
 
 func newRegister(a *app) *cobra.Command {
@@ -42,15 +45,16 @@ that later commands need not say who you are.`,
 	f.StringSliceVar(&o.capabilities, "capabilities", nil, "what you can do: a,b")
 	f.StringVar(&o.description, "description", "", "who you are, in a sentence")
 	f.StringVar(&o.platform, "platform", "", "the program that you run in")
+	f.Var(choice{&o.accepts, []string{card.Anyone, card.Known, card.Nobody}}, "accepts", "who may call and write to you: known are those you have written to; default anyone")
 	return cmd
 }
 
 func (a *app) runRegister(cmd *cobra.Command, o registerOptions) error {
 	if o.name == "" {
-		return usage("duo register <name> --capabilities coding,review", "register needs a name")
+		return usage("duo register NAME --capabilities coding,review", "register needs a name")
 	}
 	if err := envelope.CheckName(o.name); err != nil {
-		return usage("duo register <name>", "%w", err)
+		return usage("duo register NAME", "%w", err)
 	}
 	home, err := a.makeHome()
 	if err != nil {
@@ -78,6 +82,9 @@ func (o *registerOptions) request(cmd *cobra.Command) api.Register {
 	if cmd.Flags().Changed("platform") {
 		r.Platform = &o.platform
 	}
+	if cmd.Flags().Changed("accepts") {
+		r.Accepts = &o.accepts
+	}
 	return r
 }
 
@@ -97,11 +104,16 @@ func (a *app) register(ctx context.Context, r api.Register) (api.Registered, err
 func (a *app) tellRegistered(made api.Registered) {
 	verb := "registered"
 	if !made.Created {
-		verb = "registered again:"
+		verb = "registered before, with its mail:"
 	}
 	a.say("%s %s, folder %s", verb, a.bold(made.Agent.Address), made.Agent.Folder)
 	if sessions := a.sessions(); len(sessions) == 1 {
 		a.say("this session (%s) is %s from now on", sessions[0].Client, made.Agent.Name)
+	}
+	a.as, a.self = "", nil
+	if self, err := a.me(); err != nil || self.Name != made.Agent.Name {
+		a.next("export DUO_AS=%s", made.Agent.Name)
+		return
 	}
 	a.next("duo who")
 }
@@ -146,7 +158,7 @@ func (a *app) runWhoami(ctx context.Context) error {
 		answer.Client, answer.Session = me.Session.Client, me.Session.Session
 	}
 	return a.print(answer, func() {
-		a.say("%s (%s), %d unread, folder %s", a.bold(agent.Address), strings.TrimSpace(me.Source+" "+me.Detail), agent.Unread, agent.Folder)
+		a.say("%s (%s), %d unread, folder %s", a.bold(agent.Address), frame.Line(strings.TrimSpace(me.Source+" "+me.Detail)), agent.Unread, agent.Folder)
 		a.next("duo inbox")
 	})
 }
@@ -154,9 +166,10 @@ func (a *app) runWhoami(ctx context.Context) error {
 func newUnregister(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "unregister", Short: "Take no more mail",
-		Long: `Take the agent off the list: it gets no more mail. Its folder, its messages and its
-name stay; registering the name again brings it back.`,
-		Example: "  duo unregister --as Atlas", Args: noArgs, ValidArgsFunction: noCompletion,
+		Long: `Take the agent off the list: nobody can write to it or invite it any more. What is said
+in the conversations that it is in still reaches its inbox. Its folder, its messages and
+its name stay; registering the name again brings it back.`,
+		Example: "  duo unregister --as Atlas", Args: asSomebody, ValidArgsFunction: noCompletion,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runUnregister(cmd.Context()) },
 	}
 }

@@ -18,6 +18,8 @@ type replyOptions struct {
 
 const (
 	forReply     = "reply"
+	forCall      = "call"
+	forAnswer    = "answer"
 	forSeen      = api.Seen
 	forDelivered = api.Delivered
 )
@@ -25,7 +27,7 @@ const (
 func (o *replyOptions) addFlags(cmd *cobra.Command) {
 	o.what = forReply
 	addWait(cmd, &o.wait, "wait for the reply, 100s or --wait=DURATION")
-	cmd.Flags().Var(choice{&o.what, []string{forReply, forSeen, forDelivered}}, "for", "what --wait waits for")
+	cmd.Flags().Var(choice{&o.what, []string{forReply, forSeen, forDelivered}}, "for", "what to wait for; it implies --wait")
 }
 
 // answered is a posted message and what came of waiting, as --json tells it.
@@ -43,6 +45,13 @@ func (a *app) awaitReply(ctx context.Context, p api.Posted, o replyOptions) erro
 		if err := a.flush(); err != nil {
 			return err
 		}
+	}
+	began := time.Now()
+	if p.Queued {
+		if err := a.awaitStored(ctx, &p, time.Duration(o.wait)); err != nil {
+			return err
+		}
+		o.wait = max(0, o.wait-span(time.Since(began)))
 	}
 	if o.what != forReply {
 		return a.awaitState(ctx, p, o)
@@ -62,11 +71,32 @@ func (a *app) awaitReply(ctx context.Context, p api.Posted, o replyOptions) erro
 	return a.reveal(ctx, api.Messages{Messages: []api.Message{*reply}}, revealOptions{printed: a.json})
 }
 
-// nextReply waits for the next message by somebody else in a conversation behind a
-// seq. It returns nil when none came in time. When the conversation is closed before
-// one comes, that is an error.
-func (a *app) nextReply(ctx context.Context, conversation string, seq int64, wait time.Duration) (*api.Message, error) {
+// awaitStored waits until a message that was queued for another host has a place in its
+// conversation.
+func (a *app) awaitStored(ctx context.Context, p *api.Posted, wait time.Duration) error {
+	r, err := a.receipts(ctx, p.Message.Ref, 0, api.Stored, wait)
+	if err != nil {
+		return err
+	}
+	if r.Seq == 0 {
+		if err := a.print(answered{Posted: *p, Receipts: &r, TimedOut: true}, func() {}); err != nil {
+			return err
+		}
+		return api.Errorf(api.Pending, "after %s it still waits%s, which is not an error", brief(wait), queuedFor(r.For)).
+			WithNext("duo receipts %s --wait", p.Message.Ref)
+	}
+	stored := *p.Message.Envelope
+	stored.Seq = r.Seq
+	p.Message.Envelope, p.Message.Ref, p.Recipients, p.Queued = &stored, r.Ref, r.Recipients, false
+	return nil
+}
+
+// nextReply waits for the next message by somebody else in a conversation who had been
+// shown the line asked. It returns nil when none came in time. When the conversation is
+// closed before one comes, that is an error.
+func (a *app) nextReply(ctx context.Context, conversation string, asked int64, wait time.Duration) (*api.Message, error) {
 	var reply *api.Message
+	seq := asked
 	_, err := a.patiently(ctx, wait, func(step time.Duration) (bool, error) {
 		query := client.Events{Conversation: conversation, After: &seq, Wait: step, Limit: 1}
 		found, err := ask(ctx, a, func(c *client.Client) (api.Messages, error) { return c.Events(ctx, query) })
@@ -77,7 +107,7 @@ func (a *app) nextReply(ctx context.Context, conversation string, seq int64, wai
 			seq = m.Envelope.Seq
 			switch {
 			case a.isMe(m.Envelope.From):
-			case m.Envelope.Type == envelope.Message:
+			case m.Envelope.Type == envelope.Message && answersTo(m.Envelope, asked):
 				reply = &m
 				return true, nil
 			case m.Envelope.Event == envelope.EventClose:
@@ -87,6 +117,12 @@ func (a *app) nextReply(ctx context.Context, conversation string, seq int64, wai
 		return false, nil
 	})
 	return reply, err
+}
+
+// answersTo reports whether a message can be an answer to a line: its writer had been
+// shown the line, or names it. A writer that tells neither is believed.
+func answersTo(e *envelope.Envelope, seq int64) bool {
+	return e.After == nil || *e.After >= seq || e.ReplyTo.Seq == seq
 }
 
 // noReply is the end of a wait in which nothing came.

@@ -50,8 +50,10 @@ func setup(env *testscript.Env) error {
 	} {
 		env.Setenv(name, value)
 	}
-	home := &maildir.Home{Dir: filepath.Join(work, "home")}
-	env.Defer(func() { stopDaemon(env.T(), home) })
+	for _, name := range []string{"home", "lon", "hub"} {
+		home := &maildir.Home{Dir: filepath.Join(work, name)}
+		env.Defer(func() { stopDaemon(env.T(), home) })
+	}
 	return nil
 }
 

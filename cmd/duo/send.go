@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/spf13/cobra"
 )
@@ -26,7 +28,8 @@ else the only active one. The answer names the conversation and its people.`,
 		ValidArgsFunction: noCompletion,
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.runSend(cmd, o, args) },
 	}
-	o.addFlags(cmd)
+	o.addFlags(a, cmd)
+	o.addAttach(cmd)
 	o.reply.addFlags(cmd)
 	cmd.Flags().StringVar(&o.to, "to", "", "conversation")
 	cmd.Flags().StringVar(&o.replyTo, "reply-to", "", "message that this answers")
@@ -36,7 +39,7 @@ else the only active one. The answer names the conversation and its people.`,
 }
 
 func (a *app) runSend(cmd *cobra.Command, o sendOptions, args []string) error {
-	_, text, err := o.split(cmd, args, 0)
+	_, text, err := o.textOrFiles(cmd, args, 0)
 	if err != nil {
 		return err
 	}
@@ -45,29 +48,38 @@ func (a *app) runSend(cmd *cobra.Command, o sendOptions, args []string) error {
 		return err
 	}
 	draft.Content, draft.Conversation = text, o.to
-	if o.replyTo != "" {
+	if cmd.Flags().Changed("to") {
+		if err := checkConversation(o.to, "duo reply "+shellQuote(o.to)+` "..."`); err != nil {
+			return err
+		}
+	}
+	if cmd.Flags().Changed("reply-to") {
 		if err := answer(draft, o.replyTo); err != nil {
 			return err
 		}
 	}
 	if draft.Conversation == "" {
 		name := func(ref string) string { return shellLine(append([]string{"duo"}, a.args...)...) + " --to " + ref }
-		if draft.Conversation, err = a.current(cmd.Context(), name); err != nil {
+		if draft.Conversation, err = a.current(cmd.Context(), true, name); err != nil {
 			return err
 		}
 	}
-	return a.sendAndWait(cmd.Context(), draft, o.reply)
+	return a.sendAndWait(cmd, draft, o.attach, o.reply)
 }
 
-// answer makes a draft the answer to a message, in the conversation of that message
-// where none is named.
+// answer makes a draft the answer to a message, in the conversation of that message.
+// Where the draft names a conversation too, the reference with more digits counts: it can
+// mean no other one than both do.
 func answer(draft *envelope.Envelope, ref string) error {
 	conversation, seq, err := splitRef(ref)
 	if err != nil {
 		return err
 	}
-	if draft.Conversation == "" {
+	switch to, of := digits(draft.Conversation), digits(conversation); {
+	case strings.HasSuffix(of, to):
 		draft.Conversation = conversation
+	case !strings.HasSuffix(to, of):
+		return usage("duo reply "+shellQuote(ref)+` "..."`, "%s is not in the conversation %s", ref, draft.Conversation)
 	}
 	draft.ReplyTo.Seq = seq
 	return nil
@@ -90,14 +102,15 @@ without naming a message.`,
 		ValidArgsFunction: a.completeRefs,
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.runReply(cmd, o, args) },
 	}
-	o.addFlags(cmd)
+	o.addFlags(a, cmd)
+	o.addAttach(cmd)
 	o.reply.addFlags(cmd)
 	addKey(cmd, &o.key)
 	return cmd
 }
 
 func (a *app) runReply(cmd *cobra.Command, o replyToOptions, args []string) error {
-	refs, text, err := o.split(cmd, args, 1)
+	refs, text, err := o.textOrFiles(cmd, args, 1)
 	if err != nil {
 		return err
 	}
@@ -109,5 +122,5 @@ func (a *app) runReply(cmd *cobra.Command, o replyToOptions, args []string) erro
 	if err := answer(draft, refs[0]); err != nil {
 		return err
 	}
-	return a.sendAndWait(cmd.Context(), draft, o.reply)
+	return a.sendAndWait(cmd, draft, o.attach, o.reply)
 }

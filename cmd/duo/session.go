@@ -125,7 +125,7 @@ func (a *app) fromSession(home *maildir.Home) (*identity, error) {
 			continue
 		}
 		if found != nil && !strings.EqualFold(found.Agent, bound.Agent) {
-			return nil, a.whichAgent(found.Agent, "two sessions are around you: %s is %s, %s is %s",
+			return nil, whichAgent("two sessions are around you: %s is %s, %s is %s",
 				found.Client, found.Agent, bound.Client, bound.Agent)
 		}
 		found = bound

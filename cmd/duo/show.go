@@ -14,10 +14,11 @@ import (
 
 func newShow(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "show REF", Short: "Describe an agent, a conversation or a message",
-		Long: `Describe an agent, a conversation, or a message without its body. It changes nothing:
-duo read shows a body and marks it seen.`,
+		Use: "show REF", Short: "Describe an agent, a call, a conversation or a message",
+		Long: `Describe an agent, a call, a conversation, or a message without its body. It changes
+nothing: duo read shows a body and marks it seen.`,
 		Example: `  duo show Nova
+  duo show r77b2
   duo show c9f3a
   duo show c9f3a.42`,
 		Args: exactly(1), ValidArgsFunction: a.completeRefs,
@@ -26,6 +27,9 @@ duo read shows a body and marks it seen.`,
 }
 
 func (a *app) runShow(ctx context.Context, ref string) error {
+	if strings.TrimSpace(ref) == "" {
+		return usage("duo list", "the reference is empty")
+	}
 	_, _ = a.me() // unread counts are of the agent, where this run is one
 	found, err := ask(ctx, a, func(c *client.Client) (api.Found, error) { return c.Find(ctx, ref) })
 	if client.Unreachable(err) {
@@ -33,17 +37,21 @@ func (a *app) runShow(ctx context.Context, ref string) error {
 		if offlineErr != nil {
 			return offlineErr
 		}
-		found, err = files.find(ref)
+		found, err = files.find(ctx, ref)
 	}
 	switch {
 	case err != nil:
 		return err
 	case found.Agent != nil:
 		return a.print(found.Agent, func() { a.tellAgent(*found.Agent) })
+	case found.Request != nil:
+		r := *found.Request
+		r.Content, r.Data = "", nil
+		return a.print(r, func() { a.tellRequest(*found.Request) })
 	case found.Conversation != nil:
 		return a.print(found.Conversation, func() { a.tellConversation(*found.Conversation) })
 	case found.Message != nil:
-		return a.print(found.Message, func() { a.tellAbout(*found.Message) })
+		return a.print(withoutBody(*found.Message), func() { a.tellAbout(*found.Message) })
 	}
 	return api.Errorf(api.Internal, "the daemon found nothing for %q", ref)
 }
@@ -53,15 +61,20 @@ func (a *app) tellAgent(agent api.Agent) {
 	a.field("capabilities", strings.Join(agent.Capabilities, ","))
 	a.field("description", agent.Description)
 	a.field("platform", agent.Platform)
-	if agent.Listening {
-		a.field("state", "listening")
-	}
 	if agent.Unregistered {
 		a.field("state", "unregistered")
+	} else {
+		a.say("state: %s", a.status(agent))
+		a.field("mail", listening(agent))
 	}
+	if agent.Link != "" {
+		a.say("host: %s, link %s", frame.Line(agent.Host), frame.Line(agent.Link))
+	}
+	a.field("accepts", agent.Accepts)
+	a.say("open: %s", count(agent.Open, "conversation"))
 	a.field("id", agent.ID)
 	a.field("folder", agent.Folder)
-	a.next(`duo message %s "..."`, agent.Name)
+	a.next("%s", a.reach([]api.Agent{agent}))
 }
 
 // field prints a line that describes something, unless it has nothing to say.
@@ -86,12 +99,24 @@ func (a *app) tellConversation(c api.Conversation) {
 	a.next("duo log %s", c.Ref)
 }
 
+// withoutBody is a message without what only its being read shows.
+func withoutBody(m api.Message) api.Message {
+	e := *m.Envelope
+	e.Content, e.Data, e.Unknown = "", nil, nil
+	m.Envelope = &e
+	return m
+}
+
 func (a *app) tellAbout(m api.Message) {
 	e := m.Envelope
 	a.say("%s%s", a.headline(m), title(m.Topic))
 	if e.Type == envelope.Message {
 		a.field("text", size(len(e.Content)))
 	}
+	if len(e.Data) > 0 {
+		a.field("data", size(len(e.Data))+" of JSON")
+	}
+	a.tellAttached(m.Ref, e.Attachments)
 	a.field("id", e.ID)
 	a.field("conversation", e.Conversation)
 	a.next("duo read %s", m.Ref)

@@ -37,9 +37,8 @@ func ask[T any](ctx context.Context, a *app, question func(*client.Client) (T, e
 	if err != nil {
 		return none, err
 	}
-	c := a.client(home)
 	for try := 1; ; try++ {
-		answer, err := question(c)
+		answer, err := question(a.client(home))
 		if !client.Unreachable(err) || try == maxRetries {
 			return answer, err
 		}
@@ -52,6 +51,7 @@ func ask[T any](ctx context.Context, a *app, question func(*client.Client) (T, e
 		if err := start(ctx, home); err != nil {
 			return none, err
 		}
+		a.link = nil // the daemon may listen elsewhere than the last one
 	}
 }
 
@@ -69,13 +69,12 @@ func startable(err error) bool {
 func start(ctx context.Context, home *maildir.Home) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, startTime, errTooSlow)
 	defer cancel()
-	c := client.New(home.SocketPath(), "")
 	for {
 		child, err := spawn(home)
-		if err != nil {
-			return cannotStart(home, err)
+		if err != nil { // the log has nothing of it
+			return api.Errorf(api.DaemonUnreachable, "start the daemon: %w", err).WithNext("duo daemon")
 		}
-		err = await(ctx, c, child)
+		err = await(ctx, home, child)
 		if err == nil {
 			return nil
 		}
@@ -85,7 +84,7 @@ func start(ctx context.Context, home *maildir.Home) error {
 		if !errors.Is(err, maildir.ErrRunning) {
 			return cannotStart(home, err)
 		}
-		if awaitOther(ctx, c) {
+		if awaitOther(ctx, home) {
 			return nil
 		}
 	}
@@ -93,10 +92,10 @@ func start(ctx context.Context, home *maildir.Home) error {
 
 // awaitOther waits for the daemon that has the home: one that starts answers soon,
 // one that is ending does not, and then it is time to start another one.
-func awaitOther(ctx context.Context, c *client.Client) bool {
+func awaitOther(ctx context.Context, home *maildir.Home) bool {
 	ctx, cancel := context.WithTimeout(ctx, otherTime)
 	defer cancel()
-	return await(ctx, c, nil) == nil
+	return await(ctx, home, nil) == nil
 }
 
 var errTooSlow = errors.New("no answer within " + startTime.String())
@@ -144,9 +143,9 @@ func daemonEnvironment(environ []string, home string) []string {
 
 // await waits until a daemon answers. It returns maildir.ErrRunning when the one
 // that was started has found another one in the home, and nobody answers yet.
-func await(ctx context.Context, c *client.Client, ended <-chan error) error {
+func await(ctx context.Context, home *maildir.Home, ended <-chan error) error {
 	for {
-		if c.Health(ctx) == nil {
+		if client.New(home.SocketPath(), "").Health(ctx) == nil { // where it listens, it says when it starts
 			return nil
 		}
 		select {

@@ -2,29 +2,41 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/spf13/cobra"
 )
 
 type watchOptions struct {
-	own   bool
-	count int
-	peek  bool
+	all      bool
+	own      bool
+	typing   bool
+	presence bool
+	text     bool
+	count    int
+	peek     bool
 }
 
 func newWatch(a *app) *cobra.Command {
 	var o watchOptions
 	cmd := &cobra.Command{
 		Use: "watch [CONV...]", Short: "Stream what comes, one JSON object a line",
-		Long: `Stream what comes in the conversations that are named, or in all of yours, beginning
-with what you have not seen. What was printed is marked seen.
+		Long: `Stream what comes in the conversations that are named, or in all of yours and of calls,
+beginning with what you have not seen. What was printed is marked seen. While it runs you
+are there: calls ring at once, as lines of the type call, again whenever the state of the
+call changes.
 
-On a terminal it prints text, else one JSON object a line. It goes on by itself when
-the daemon restarts, and ends after --count messages or with an interrupt.`,
+On a terminal or with --text it prints text, else one JSON object a line. It goes on by
+itself when the daemon restarts, and ends after --count lines or with an interrupt.
+
+With --all you watch everybody: what is new in all conversations and calls of this host.
+You act as nobody then, and nothing is marked seen.`,
 		Example: `  duo watch | jq -r .content
+  duo watch --text --presence
   duo watch c9f3a --count 1`,
 		ValidArgsFunction: a.completeConversations,
 		RunE: func(cmd *cobra.Command, refs []string) error {
@@ -34,8 +46,12 @@ the daemon restarts, and ends after --count messages or with an interrupt.`,
 			return a.runWatch(cmd.Context(), o, refs)
 		},
 	}
+	cmd.Flags().BoolVar(&o.all, "all", false, "what everybody says and does, as nobody")
 	cmd.Flags().BoolVar(&o.own, "own", false, "your own messages too")
-	cmd.Flags().IntVar(&o.count, "count", 0, "end after so many messages, 0 for never")
+	cmd.Flags().BoolVar(&o.typing, "typing", false, "who is typing, too")
+	cmd.Flags().BoolVar(&o.presence, "presence", false, "who comes and goes, too")
+	cmd.Flags().BoolVar(&o.text, "text", false, "text, also where the output is no terminal")
+	cmd.Flags().IntVar(&o.count, "count", 0, "end after so many lines, 0 for never")
 	cmd.Flags().BoolVar(&o.peek, "peek", false, "do not mark them seen")
 	return cmd
 }
@@ -45,28 +61,59 @@ type watching struct {
 	app  *app
 	opts watchOptions
 	ask  api.StreamRequest
-	last map[string]int64 // highest seq that was printed, by conversation
-	left int              // messages until the end
-	live bool             // a stream has been open
+	last map[string]int64  // highest seq that was printed, by conversation
+	told map[string]string // what was printed last of each call: its type and state
+	left int               // messages until the end
+	live bool              // a stream has been open
 }
 
 func (a *app) runWatch(ctx context.Context, o watchOptions, refs []string) error {
-	if _, err := a.me(); err != nil {
+	if o.all && (a.as != "" || o.own || o.peek) {
+		return usage("duo watch --all", "with --all you act as nobody: --as, --own and --peek say nothing then")
+	}
+	if err := a.checkWatched(ctx, o.all, refs); err != nil {
+		return err
+	}
+	w := &watching{
+		app: a, opts: o, last: make(map[string]int64), told: make(map[string]string), left: o.count,
+		ask: api.StreamRequest{Conversations: refs, Own: o.own, Typing: o.typing, Presence: o.presence},
+	}
+	return w.run(ctx)
+}
+
+// checkWatched is an error where there is nothing to watch for this run's agent, or for
+// nobody.
+func (a *app) checkWatched(ctx context.Context, all bool, refs []string) error {
+	check := a.checkMine
+	if all {
+		check = func(ctx context.Context, ref string) error {
+			_, err := a.conversation(ctx, ref)
+			return err
+		}
+	} else if _, err := a.me(); err != nil {
 		return err
 	}
 	for _, ref := range refs {
 		if !isConversation(ref) {
 			return usage("duo list", "%q is no reference to a conversation: want one like c9f3a", ref)
 		}
-		if _, err := ask(ctx, a, func(c *client.Client) (api.Found, error) { return c.Find(ctx, ref) }); err != nil {
+		if err := check(ctx, ref); err != nil {
 			return err
 		}
 	}
-	w := &watching{
-		app: a, opts: o, last: make(map[string]int64), left: o.count,
-		ask: api.StreamRequest{Conversations: refs, Own: o.own},
+	return nil
+}
+
+// checkMine is an error where a conversation brings this run's agent nothing.
+func (a *app) checkMine(ctx context.Context, ref string) error {
+	c, err := a.conversation(ctx, ref)
+	if err != nil {
+		return err
 	}
-	return w.run(ctx)
+	if !slices.Contains(c.Participants, a.opened.Address(a.self.Name).String()) {
+		return api.Errorf(api.NotParticipant, "%s: you are not in the conversation", c.Ref).WithNext("duo log %s", c.Ref)
+	}
+	return damaged(c)
 }
 
 // run keeps a stream open. Once one was open, it comes back after every end of it.
@@ -105,7 +152,7 @@ func (w *watching) stream(ctx context.Context) (done bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		if m.Envelope.Seq <= w.last[m.Envelope.Conversation] {
+		if !w.fresh(m.Envelope) {
 			continue
 		}
 		if err := w.show(stream, m); err != nil {
@@ -117,22 +164,45 @@ func (w *watching) stream(ctx context.Context) (done bool, err error) {
 	}
 }
 
-// show prints a message and then confirms that it was shown.
+// fresh reports whether a line was not printed yet, and notes that it is now. A stream
+// that was opened again says once more what nobody was shown.
+func (w *watching) fresh(e *envelope.Envelope) bool {
+	switch {
+	case e.Seq > 0:
+		fresh := e.Seq > w.last[e.Conversation]
+		w.last[e.Conversation] = max(e.Seq, w.last[e.Conversation])
+		return fresh
+	case e.Request != "":
+		state := string(e.Type) + " " + e.Status + " " + e.ID
+		fresh := state != w.told[e.Request]
+		w.told[e.Request] = state
+		return fresh
+	}
+	return true
+}
+
+// show prints a line and then confirms that it was shown.
 func (w *watching) show(stream *client.Stream, m api.Message) error {
-	place := api.Place{Conversation: m.Envelope.Conversation, Seq: m.Envelope.Seq}
-	if w.app.json || !w.app.terminal {
+	if w.app.json || !w.app.terminal && !w.opts.text {
 		if err := w.app.printJSON(m); err != nil {
 			return err
 		}
 	} else {
-		w.app.tellMessage(m, true, 0)
+		w.tell(m)
 	}
 	if err := w.app.flush(); err != nil {
 		return err
 	}
-	w.last[place.Conversation] = place.Seq
-	if w.opts.peek || w.app.isMe(m.Envelope.From) {
+	kept := m.Envelope.Seq > 0 || m.Envelope.Request != ""
+	if w.opts.peek || w.opts.all || !kept || w.app.isMe(m.Envelope.From) {
 		return nil
 	}
-	return stream.Confirm(place, api.Seen)
+	return stream.Confirm(placeOf(m), api.Seen)
+}
+
+func (w *watching) tell(m api.Message) {
+	w.app.tellMessage(m, true, 0)
+	if next := w.app.afterSignal(m); next != "" && !w.opts.all && m.Envelope.Seq == 0 {
+		w.app.next("%s", next)
+	}
 }

@@ -20,18 +20,31 @@ const (
 	Seen      = "seen"      // the recipient was shown the body
 )
 
+// How the link with the host of an agent is. While it is not up, the agent is offline.
+const (
+	LinkUp   = "up"
+	LinkDown = "down"
+)
+
 // Agent describes an agent.
 type Agent struct {
 	ID           string   `json:"id"`
 	Name         string   `json:"name"`
 	Address      string   `json:"address"`
+	Host         string   `json:"host"`           // of the agent
+	Link         string   `json:"link,omitempty"` // with its host: up or down; empty for agents of this host
 	Capabilities []string `json:"capabilities"`
 	Description  string   `json:"description,omitempty"`
 	Platform     string   `json:"platform,omitempty"`
+	Accepts      string   `json:"accepts"`            // who may call and write: anyone, known or nobody
+	Status       string   `json:"status"`             // available, ringing, in-call, busy or offline
+	Note         string   `json:"note,omitempty"`     // what the agent says with it
+	LastSeen     int64    `json:"lastSeen,omitempty"` // Unix milliseconds
+	Open         int      `json:"open"`               // conversations that are not closed
 	Unread       int      `json:"unread"`
 	Listening    bool     `json:"listening"` // has a live stream
 	Unregistered bool     `json:"unregistered,omitempty"`
-	Folder       string   `json:"folder"` // absolute path
+	Folder       string   `json:"folder"` // absolute path; empty for agents of other hosts
 }
 
 // Register asks for an agent with a name. The same name again is the same agent;
@@ -41,6 +54,7 @@ type Register struct {
 	Capabilities *[]string `json:"capabilities,omitempty"`
 	Description  *string   `json:"description,omitempty"`
 	Platform     *string   `json:"platform,omitempty"`
+	Accepts      *string   `json:"accepts,omitempty"`
 }
 
 // Registered answers Register.
@@ -49,11 +63,25 @@ type Registered struct {
 	Created bool  `json:"created"`
 }
 
+// AgentQuery selects agents.
+type AgentQuery struct {
+	Text         string   // words that all stand in the card
+	Capabilities []string // that it all has
+	Status       string   // empty for any
+	Host         string   // whose agents, empty for all hosts
+	Limit        int
+	Cursor       Cursor
+}
+
 // Agents is a list of agents.
 type Agents struct {
 	Agents []Agent `json:"agents"`
-	More   int     `json:"more"` // how many the limit left out
+	More   int     `json:"more"`           // how many the limit left out
+	Next   string  `json:"next,omitempty"` // the cursor for them
 }
+
+// NextPage is the cursor for what was left out, empty for nothing.
+func (a Agents) NextPage() string { return a.Next }
 
 // Conversation summarises a conversation.
 type Conversation struct {
@@ -80,8 +108,12 @@ type Conversation struct {
 // Conversations is a list of conversations.
 type Conversations struct {
 	Conversations []Conversation `json:"conversations"`
-	More          int            `json:"more"` // how many the limit left out
+	More          int            `json:"more"`           // how many the limit left out
+	Next          string         `json:"next,omitempty"` // the cursor for them
 }
+
+// NextPage is the cursor for what was left out, empty for nothing.
+func (c Conversations) NextPage() string { return c.Next }
 
 // Message is an envelope as it is shown to somebody. Its JSON form is that of the
 // envelope with the other fields beside the envelope's own.
@@ -90,9 +122,10 @@ type Message struct {
 	Ref      string  // c9f3a.42
 	Topic    string  // of the conversation
 	Crossed  []int64 // messages by others that the sender had not been shown
+	Error    string  // why it cannot be read: the envelope has only its place then
 }
 
-var messageFields = []string{"ref", "conversationTopic", "crossed"}
+var messageFields = []string{"ref", "conversationTopic", "crossed", "error"}
 
 // MarshalJSON writes the envelope with the fields of Message added. Fields of the
 // sender's with the same names are left out.
@@ -101,7 +134,11 @@ func (m Message) MarshalJSON() ([]byte, error) {
 	e.Unknown = slices.DeleteFunc(slices.Clone(e.Unknown), func(f envelope.Field) bool {
 		return slices.Contains(messageFields, f.Name)
 	})
-	for i, v := range []any{m.Ref, m.Topic, m.Crossed} {
+	values := []any{m.Ref, m.Topic, m.Crossed}
+	if m.Error != "" {
+		values = append(values, m.Error)
+	}
+	for i, v := range values {
 		value, err := json.Marshal(v)
 		if err != nil {
 			return nil, err
@@ -119,7 +156,7 @@ func (m *Message) UnmarshalJSON(data []byte) error {
 	if err != nil {
 		return err
 	}
-	targets := []any{&m.Ref, &m.Topic, &m.Crossed}
+	targets := []any{&m.Ref, &m.Topic, &m.Crossed, &m.Error}
 	var rest []envelope.Field
 	for _, f := range e.Unknown {
 		i := slices.Index(messageFields, f.Name)
@@ -147,11 +184,17 @@ type Posted struct {
 	Recipients   []Recipient  `json:"recipients"`
 	Created      bool         `json:"created"`   // the conversation is new
 	Duplicate    bool         `json:"duplicate"` // the message had been stored before
+	// The message waits for another host, which orders the conversation and is named by For.
+	// It has no seq, and its ref is its id.
+	Queued bool   `json:"queued,omitempty"`
+	For    string `json:"for,omitempty"`
 }
 
 // Receipts tells how far one message got.
 type Receipts struct {
 	Ref        string      `json:"ref"`
+	Seq        int64       `json:"seq,omitempty"` // of the message; absent while it waits for another host
+	For        string      `json:"for,omitempty"` // that host
 	Recipients []Recipient `json:"recipients"`
 	TimedOut   bool        `json:"timedOut,omitempty"` // the wait ended before the state was reached
 }
@@ -159,22 +202,30 @@ type Receipts struct {
 // Inbox lists what an agent has not seen. Listing changes nothing.
 type Inbox struct {
 	Items  []InboxItem  `json:"items"`
-	More   int          `json:"more"` // how many the limit left out
+	More   int          `json:"more"`           // how many the limit left out
+	Next   string       `json:"next,omitempty"` // the cursor for them
 	Failed []FailedDrop `json:"failed,omitempty"`
 }
 
+// NextPage is the cursor for what was left out, empty for nothing.
+func (i Inbox) NextPage() string { return i.Next }
+
 // InboxItem is one line of an inbox.
 type InboxItem struct {
-	Ref          string `json:"ref"`
-	Conversation string `json:"conversation"`
-	Seq          int64  `json:"seq"`
-	Topic        string `json:"topic"`
-	Type         string `json:"type"`
-	Event        string `json:"event,omitempty"`
-	From         string `json:"from"`
-	Timestamp    int64  `json:"timestamp"`
-	Preview      string `json:"preview"` // the beginning of the text, on one line
-	Size         int    `json:"size"`    // bytes of the text
+	Ref          string                `json:"ref"`
+	Conversation string                `json:"conversation"`
+	Seq          int64                 `json:"seq"`
+	Topic        string                `json:"topic"`
+	Type         string                `json:"type"`
+	Event        string                `json:"event,omitempty"`
+	From         string                `json:"from"`
+	Timestamp    int64                 `json:"timestamp"`
+	Preview      string                `json:"preview"`             // the beginning of the text, on one line
+	Size         int                   `json:"size"`                // bytes of the text
+	Error        string                `json:"error,omitempty"`     // why it cannot be read: only its place is known then
+	Status       string                `json:"status,omitempty"`    // of a call
+	RingUntil    int64                 `json:"ringUntil,omitempty"` // of a call that rings, Unix milliseconds
+	Attachments  []envelope.Attachment `json:"attachments,omitempty"`
 }
 
 // FailedDrop is a file in outbox/failed.
@@ -194,6 +245,7 @@ type Read struct {
 type Messages struct {
 	Messages []Message `json:"messages"`
 	More     int       `json:"more"`               // how many the limit left out
+	Next     string    `json:"next,omitempty"`     // of events: the cursor behind them
 	TimedOut bool      `json:"timedOut,omitempty"` // a wait ended with nothing
 }
 
@@ -202,10 +254,12 @@ type Shown struct {
 	Messages []Place `json:"messages"`
 }
 
-// Place names a line of a log.
+// Place names a line of a log, or what was told of a call.
 type Place struct {
-	Conversation string `json:"conversation"`
-	Seq          int64  `json:"seq"`
+	Conversation string `json:"conversation,omitempty"`
+	Seq          int64  `json:"seq,omitempty"`
+	Request      string `json:"request,omitempty"` // instead of a line
+	Status       string `json:"status,omitempty"`  // of the call, as it was shown: what has come since stays unseen
 }
 
 // Current names the conversation that is meant when none is named.
@@ -213,9 +267,10 @@ type Current struct {
 	Conversation string `json:"conversation"` // id or reference, empty for none
 }
 
-// Found is what a reference names: one of the three is set.
+// Found is what a reference names: one of them is set.
 type Found struct {
 	Agent        *Agent        `json:"agent,omitempty"`
+	Request      *Request      `json:"request,omitempty"`
 	Conversation *Conversation `json:"conversation,omitempty"`
 	Message      *Message      `json:"message,omitempty"`
 }
@@ -230,7 +285,8 @@ type Status struct {
 	HostID        string   `json:"hostId"`
 	Agents        int      `json:"agents"`
 	Conversations int      `json:"conversations"`
-	Watching      string   `json:"watching"` // "events" or "polling"
+	HTTP          string   `json:"http,omitempty"` // address for programs that have a token
+	Watching      string   `json:"watching"`       // "events" or "polling"
 	Streams       int      `json:"streams"`
 	Drops         int      `json:"drops"` // files waiting in outboxes
 	Problems      []string `json:"problems,omitempty"`
@@ -239,7 +295,11 @@ type Status struct {
 // The operations of a stream's client.
 const (
 	OpSubscribe = "subscribe" // Conversations, After, Own; must be the first
-	OpConfirm   = "confirm"   // Conversation, Seq, State
+	OpConfirm   = "confirm"   // Conversation and Seq, or Request; State
+	OpSend      = "send"      // Message, Key; answered with "sent" or "refused"
+	OpTyping    = "typing"    // Conversation
+	OpPresence  = "presence"  // Status, Note
+	OpPing      = "ping"      // answered with "pong"
 )
 
 // StreamRequest is a frame from the client of a stream.
@@ -250,11 +310,28 @@ type StreamRequest struct {
 	Own           bool             `json:"own,omitempty"`           // the agent's own messages too
 	Conversation  string           `json:"conversation,omitempty"`
 	Seq           int64            `json:"seq,omitempty"`
-	State         string           `json:"state,omitempty"` // Delivered or Seen
+	Request       string           `json:"request,omitempty"`  // of OpConfirm, instead of a line
+	Typing        bool             `json:"typing,omitempty"`   // who is typing, too
+	Presence      bool             `json:"presence,omitempty"` // who comes and goes, too
+	State         string           `json:"state,omitempty"`    // Delivered or Seen
+	Message       json.RawMessage  `json:"message,omitempty"`  // a draft, as a drop is
+	Key           string           `json:"key,omitempty"`      // comes back with the answer; the same one again is the same message
+	Status        string           `json:"status,omitempty"`   // of OpPresence: available, busy or offline; of OpConfirm: as in Place
+	Note          string           `json:"note,omitempty"`
+	Off           bool             `json:"off,omitempty"` // of OpTyping: no more
+}
+
+// StreamReply answers a frame of the client.
+type StreamReply struct {
+	Op      string   `json:"op"` // "sent", "refused" or "pong"
+	Key     string   `json:"key,omitempty"`
+	Posted  *Posted  `json:"posted,omitempty"`  // of what stands in a log now
+	Called  *Called  `json:"called,omitempty"`  // of what concerns a call
+	Problem *Problem `json:"problem,omitempty"` // why it is refused
 }
 
 // StreamReady answers OpSubscribe.
 type StreamReady struct {
-	Op    string `json:"op"` // "ready"
-	Agent string `json:"agent"`
+	Op    string `json:"op"`              // "ready"
+	Agent string `json:"agent,omitempty"` // empty for an observer
 }

@@ -64,7 +64,7 @@ func TestEveryCodeHasAMeaning(t *testing.T) {
 		if e.Exit() < api.ExitError || e.Exit() > api.ExitDeclined {
 			t.Errorf("%s: got exit code %d, want 1 to 9", code, e.Exit())
 		}
-		if e.Retryable() && e.Exit() != api.ExitUnavailable && e.Exit() != api.ExitPending {
+		if e.Retryable() && !slices.Contains([]int{api.ExitUnavailable, api.ExitPending, api.ExitLimited}, e.Exit()) {
 			t.Errorf("%s: got it retryable with exit code %d", code, e.Exit())
 		}
 		if slices.Contains(codes[:i], code) || !regexp.MustCompile(`^[a-z]+(_[a-z]+)*$`).MatchString(code) {
@@ -111,7 +111,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestMessage: the JSON of a message is that of its envelope and three fields more.
+// TestMessage: the JSON of a message is that of its envelope and a few fields more.
 func TestMessage(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.StringMatching(`[a-zé"\\ \n]{0,8}`)
@@ -122,6 +122,7 @@ func TestMessage(t *testing.T) {
 				Timestamp: 1, Content: text.Draw(t, "content"), Unknown: []envelope.Field{{Name: "mood", Value: json.RawMessage(`{"ref":1}`)}},
 			},
 			Ref: text.Draw(t, "ref"), Topic: text.Draw(t, "topic"), Crossed: rapid.SliceOfN(rapid.Int64Range(1, 99), 1, 3).Draw(t, "crossed"),
+			Error: text.Draw(t, "error"),
 		}
 		data, err := json.Marshal(m)
 		if err != nil {
@@ -139,7 +140,7 @@ func TestMessage(t *testing.T) {
 
 // TestForeignFieldsOfMessages: a sender cannot give a message another reference.
 func TestForeignFieldsOfMessages(t *testing.T) {
-	e, err := envelope.Decode([]byte(`{"seq":2,"type":"message","content":"hi","ref":"cfake.1","crossed":[9],"conversationTopic":"fake","mood":"calm"}`))
+	e, err := envelope.Decode([]byte(`{"seq":2,"type":"message","content":"hi","ref":"cfake.1","crossed":[9],"conversationTopic":"fake","error":"fake","mood":"calm"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,10 +149,10 @@ func TestForeignFieldsOfMessages(t *testing.T) {
 	if err != nil || string(data) != want {
 		t.Errorf("got %s, %v, want %s", data, err, want)
 	}
-	if len(e.Unknown) != 4 {
+	if len(e.Unknown) != 5 {
 		t.Errorf("envelope: got %v, want it as it was", e.Unknown)
 	}
-	for _, bad := range []string{`{"ref":7}`, `{"crossed":"all"}`, `[]`, `{"seq":"two"}`} {
+	for _, bad := range []string{`{"ref":7}`, `{"crossed":"all"}`, `{"error":[]}`, `[]`, `{"seq":"two"}`} {
 		if err := json.Unmarshal([]byte(bad), new(api.Message)); err == nil {
 			t.Errorf("%s: got no error, want one", bad)
 		}

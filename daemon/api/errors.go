@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"net/http"
+	"time"
 )
 
 // The exit codes of the command line.
@@ -26,13 +27,19 @@ type Code string
 // The codes of errors.
 const (
 	Internal             Code = "internal"
+	UnsafeHome           Code = "unsafe_home" // others could read or change it
+	BadConfig            Code = "bad_config"
 	BadRequest           Code = "bad_request"
 	BadReference         Code = "bad_reference"
 	AmbiguousReference   Code = "ambiguous_reference"
 	AgentNotFound        Code = "agent_not_found"
 	ConversationNotFound Code = "conversation_not_found"
 	MessageNotFound      Code = "message_not_found"
+	AttachmentNotFound   Code = "attachment_not_found"
 	HostNotFound         Code = "host_not_found"
+	HostUnreachable      Code = "host_unreachable" // there is no link with it now
+	PairingRefused       Code = "pairing_refused"
+	BadCode              Code = "bad_code" // not a pairing code, or one that is expired, used or wrong
 	RouteNotFound        Code = "route_not_found"
 	IdentityRequired     Code = "identity_required"
 	IdentityUnknown      Code = "identity_unknown"
@@ -46,13 +53,28 @@ const (
 	Damaged              Code = "damaged"
 	TooLarge             Code = "too_large"
 	TooMany              Code = "too_many"
+	TooManyHops          Code = "too_many_hops" // automatic messages in a row
+	RateLimited          Code = "rate_limited"  // Retry says when to try again
+	NotAccepted          Code = "not_accepted"  // the other one does not want it
+	RequestNotFound      Code = "request_not_found"
+	RequestAnswered      Code = "request_answered" // or withdrawn, before
+	CallOver             Code = "call_over"
+	NobodyAvailable      Code = "nobody_available"
+	TokenNotFound        Code = "token_not_found"
+	Unauthorized         Code = "unauthorized" // no token, or a wrong one
+	ReadOnly             Code = "read_only"    // the token is an observer's
+	WrongHost            Code = "wrong_host"   // the Host or Origin header is not ours
 	StorageFailed        Code = "storage_failed"
 	Busy                 Code = "busy"
 	DaemonUnreachable    Code = "daemon_unreachable"
 	Stopping             Code = "stopping"
 	AlreadyRunning       Code = "already_running"
-	Pending              Code = "pending"  // a wait ended with nothing; not an error
-	NotSent              Code = "not_sent" // a drop was refused: outbox/failed has it
+	OnItsWay             Code = "on_its_way" // a file that another host has still to send
+	Pending              Code = "pending"    // a wait ended with nothing; not an error
+	TooSlow              Code = "too_slow"   // the request did not come to its end
+	Declined             Code = "declined"   // who was called does not talk now
+	NotSent              Code = "not_sent"   // a drop was refused: outbox/failed has it
+	QueueFull            Code = "queue_full" // too much waits for another host
 )
 
 type meaning struct {
@@ -64,13 +86,19 @@ type meaning struct {
 // meanings is the one table from codes to exit codes and HTTP statuses.
 var meanings = map[Code]meaning{
 	Internal:             {ExitError, http.StatusInternalServerError, false},
+	UnsafeHome:           {ExitError, http.StatusForbidden, false},
+	BadConfig:            {ExitError, http.StatusUnprocessableEntity, false},
 	BadRequest:           {ExitUsage, http.StatusUnprocessableEntity, false},
 	BadReference:         {ExitUsage, http.StatusUnprocessableEntity, false},
 	AmbiguousReference:   {ExitUsage, http.StatusUnprocessableEntity, false},
 	AgentNotFound:        {ExitNotFound, http.StatusNotFound, false},
 	ConversationNotFound: {ExitNotFound, http.StatusNotFound, false},
 	MessageNotFound:      {ExitNotFound, http.StatusNotFound, false},
+	AttachmentNotFound:   {ExitNotFound, http.StatusNotFound, false},
 	HostNotFound:         {ExitNotFound, http.StatusNotFound, false},
+	HostUnreachable:      {ExitUnavailable, http.StatusServiceUnavailable, true},
+	PairingRefused:       {ExitConflict, http.StatusConflict, false},
+	BadCode:              {ExitUsage, http.StatusUnprocessableEntity, false},
 	RouteNotFound:        {ExitNotFound, http.StatusNotFound, false},
 	IdentityRequired:     {ExitIdentity, http.StatusUnauthorized, false},
 	IdentityUnknown:      {ExitIdentity, http.StatusUnauthorized, false},
@@ -84,13 +112,28 @@ var meanings = map[Code]meaning{
 	Damaged:              {ExitError, http.StatusConflict, false},
 	TooLarge:             {ExitLimited, http.StatusRequestEntityTooLarge, false},
 	TooMany:              {ExitLimited, http.StatusUnprocessableEntity, false},
+	TooManyHops:          {ExitLimited, http.StatusUnprocessableEntity, false},
+	RateLimited:          {ExitLimited, http.StatusTooManyRequests, true},
+	NotAccepted:          {ExitIdentity, http.StatusForbidden, false},
+	RequestNotFound:      {ExitNotFound, http.StatusNotFound, false},
+	RequestAnswered:      {ExitConflict, http.StatusConflict, false},
+	NobodyAvailable:      {ExitUnavailable, http.StatusServiceUnavailable, true},
+	CallOver:             {ExitConflict, http.StatusConflict, false},
+	TokenNotFound:        {ExitNotFound, http.StatusNotFound, false},
+	Unauthorized:         {ExitIdentity, http.StatusUnauthorized, false},
+	ReadOnly:             {ExitIdentity, http.StatusForbidden, false},
+	WrongHost:            {ExitIdentity, http.StatusForbidden, false},
 	StorageFailed:        {ExitUnavailable, http.StatusInsufficientStorage, true},
 	Busy:                 {ExitUnavailable, http.StatusServiceUnavailable, true},
 	DaemonUnreachable:    {ExitUnavailable, http.StatusServiceUnavailable, true},
 	Stopping:             {ExitUnavailable, http.StatusServiceUnavailable, true},
 	AlreadyRunning:       {ExitConflict, http.StatusConflict, false},
+	OnItsWay:             {ExitUnavailable, http.StatusServiceUnavailable, true},
 	Pending:              {ExitPending, http.StatusRequestTimeout, true},
+	TooSlow:              {ExitUnavailable, http.StatusRequestTimeout, true},
+	Declined:             {ExitDeclined, http.StatusConflict, false},
 	NotSent:              {ExitError, http.StatusConflict, false},
+	QueueFull:            {ExitLimited, http.StatusServiceUnavailable, true},
 }
 
 // Error is an error that crosses processes: a code to decide on, a text to read,
@@ -98,9 +141,10 @@ var meanings = map[Code]meaning{
 type Error struct {
 	Code    Code
 	Message string
-	Next    string   // a command, empty for none
-	Near    []string // valid names like the one that is not
-	Cause   error    // stays in the process
+	Next    string        // a command, empty for none
+	Near    []string      // valid names like the one that is not
+	Retry   time.Duration // when to try again, 0 where that is not known
+	Cause   error         // stays in the process
 }
 
 // Errorf makes an error. A %w in the format becomes the cause.
@@ -118,6 +162,12 @@ func (e *Error) WithNext(format string, args ...any) *Error {
 // WithNear returns the error with valid names like the one that is not.
 func (e *Error) WithNear(near []string) *Error {
 	e.Near = near
+	return e
+}
+
+// WithRetry returns the error with the time after which to try again.
+func (e *Error) WithRetry(after time.Duration) *Error {
+	e.Retry = after
 	return e
 }
 

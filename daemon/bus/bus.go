@@ -1,42 +1,60 @@
 // Package bus wakes those who follow conversations. It carries no messages: a
-// subscriber learns which conversations have grown and reads their logs from where
-// it was, so a slow one delays nobody and misses nothing.
+// subscriber learns which conversations have grown, and from which line on, and reads
+// their logs from where it was, so a slow one delays nobody and misses nothing.
+//
+// Beside that it carries what has no log, such as that somebody is typing. Of these
+// notices a slow subscriber loses the oldest.
 package bus
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/claude-duo/duo/maildir/envelope"
 )
 
+// Topic is what a subscriber may follow.
+type Topic string
+
+const (
+	All      Topic = "all"      // everything
+	Presence Topic = "presence" // notices of who comes and goes
+)
+
+// Agent is what concerns one agent.
+func Agent(a envelope.Address) Topic { return Topic("agent " + a.Key()) }
+
 // Bus connects the writers of logs with their followers.
 type Bus struct {
 	mu   sync.RWMutex
-	subs map[string]map[*Sub]struct{} // by the key of an agent's address
+	subs map[Topic]map[*Sub]struct{}
 }
 
 // New returns a bus without subscribers.
-func New() *Bus { return &Bus{subs: make(map[string]map[*Sub]struct{})} }
+func New() *Bus { return &Bus{subs: make(map[Topic]map[*Sub]struct{})} }
 
 // Sub is one subscription. Its owner calls Close.
 type Sub struct {
-	bus   *Bus
-	agent string
-	wake  chan struct{}
+	bus    *Bus
+	topics []Topic
+	wake   chan struct{}
 
-	mu    sync.Mutex
-	grown map[string]struct{}
+	mu      sync.Mutex
+	grown   map[string]int64
+	notices []*envelope.Envelope
 }
 
-// Subscribe wakes the subscriber for the conversations that an agent is in.
-func (b *Bus) Subscribe(agent envelope.Address) *Sub {
-	s := &Sub{bus: b, agent: agent.Key(), wake: make(chan struct{}, 1), grown: make(map[string]struct{})}
+// Subscribe wakes the subscriber for some topics.
+func (b *Bus) Subscribe(topics ...Topic) *Sub {
+	s := &Sub{bus: b, topics: topics, wake: make(chan struct{}, 1)}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.subs[s.agent] == nil {
-		b.subs[s.agent] = make(map[*Sub]struct{})
+	for _, t := range topics {
+		if b.subs[t] == nil {
+			b.subs[t] = make(map[*Sub]struct{})
+		}
+		b.subs[t][s] = struct{}{}
 	}
-	b.subs[s.agent][s] = struct{}{}
 	return s
 }
 
@@ -44,50 +62,94 @@ func (b *Bus) Subscribe(agent envelope.Address) *Sub {
 func (s *Sub) Close() {
 	s.bus.mu.Lock()
 	defer s.bus.mu.Unlock()
-	delete(s.bus.subs[s.agent], s)
-	if len(s.bus.subs[s.agent]) == 0 {
-		delete(s.bus.subs, s.agent)
+	for _, t := range s.topics {
+		delete(s.bus.subs[t], s)
+		if len(s.bus.subs[t]) == 0 {
+			delete(s.bus.subs, t)
+		}
 	}
 }
 
-// Wake receives a token when Grown has something to tell.
+// Wake receives a token when there may be something to take.
 func (s *Sub) Wake() <-chan struct{} { return s.wake }
 
-// Grown returns the conversations that have grown since the last call.
-func (s *Sub) Grown() []string {
+// Grown returns the conversations that have grown since the last call, each with the
+// first line that is new.
+func (s *Sub) Grown() map[string]int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.grown) == 0 {
-		return nil
-	}
-	list := make([]string, 0, len(s.grown))
-	for id := range s.grown {
-		list = append(list, id)
-	}
-	clear(s.grown)
-	return list
+	grown := s.grown
+	s.grown = nil
+	return grown
 }
 
-// Publish wakes the subscribers of the agents that are in a conversation.
-func (b *Bus) Publish(conversation string, agents []envelope.Address) {
+// Notices returns the notices since the last call, oldest first.
+func (s *Sub) Notices() []*envelope.Envelope {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	notices := s.notices
+	s.notices = nil
+	return notices
+}
+
+// Publish tells the subscribers of some agents that a conversation has new lines, from
+// one on.
+func (b *Bus) Publish(conversation string, from int64, agents []envelope.Address) {
+	grow := func(s *Sub) {
+		if s.grown == nil {
+			s.grown = make(map[string]int64)
+		}
+		if first, ok := s.grown[conversation]; !ok || from < first {
+			s.grown[conversation] = from
+		}
+	}
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	if len(b.subs) == 0 {
 		return
 	}
+	b.tell(All, grow)
 	for _, a := range agents {
-		for s := range b.subs[a.Key()] {
-			s.add(conversation)
-		}
+		b.tell(Agent(a), grow)
 	}
 }
 
-func (s *Sub) add(conversation string) {
-	s.mu.Lock()
-	s.grown[conversation] = struct{}{}
-	s.mu.Unlock()
-	select {
-	case s.wake <- struct{}{}:
-	default:
+// Poke wakes the subscribers of a topic to look elsewhere.
+func (b *Bus) Poke(t Topic) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	b.tell(t, func(*Sub) {})
+}
+
+const maxNotices = 256 // that wait for one subscriber
+
+// Notify gives a notice to the subscribers of some topics. It is shared, and nobody
+// changes it.
+func (b *Bus) Notify(e *envelope.Envelope, topics ...Topic) {
+	note := func(s *Sub) {
+		if len(s.notices) == maxNotices {
+			s.notices = slices.Delete(s.notices, 0, 1)
+		}
+		s.notices = append(s.notices, e)
+	}
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	b.tell(All, note)
+	for _, t := range topics {
+		b.tell(t, note)
+	}
+}
+
+// tell does something for the subscribers of a topic and wakes them. The caller holds
+// the lock.
+func (b *Bus) tell(t Topic, do func(*Sub)) {
+	for s := range b.subs[t] {
+		s.mu.Lock()
+		do(s)
+		s.mu.Unlock()
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
 	}
 }

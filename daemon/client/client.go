@@ -56,6 +56,9 @@ type request struct {
 	query url.Values    // empty values are left out
 	body  any           // sent as JSON, nil for none
 	wait  time.Duration // how long the daemon may take before it answers
+	file  io.Reader     // sent as it is, in place of body
+	size  int64         // of file
+	kind  string        // media type of file, may be empty
 }
 
 // call sends a request and reads the answer into a T.
@@ -87,7 +90,12 @@ func (c *Client) open(ctx context.Context, r request) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, api.Errorf(api.Internal, "make request %s: %w", r.route, err)
 	}
-	resp, err := c.exchange(ctx, head)
+	var resp *http.Response
+	if r.file != nil {
+		resp, err = c.sendFile(ctx, head, r)
+	} else {
+		resp, err = c.exchange(ctx, head)
+	}
 	if err != nil {
 		return nil, c.failure(ctx, err)
 	}
@@ -107,8 +115,8 @@ func (c *Client) encode(r request) ([]byte, error) {
 			return nil, err
 		}
 	}
-	if strings.ContainsAny(c.agent, "\r\n") {
-		return nil, fmt.Errorf("%q is no name of an agent", c.agent)
+	if strings.ContainsAny(c.agent+r.kind, "\r\n") {
+		return nil, fmt.Errorf("%q is no name of an agent, or %q no media type", c.agent, r.kind)
 	}
 	method, path, _ := strings.Cut(r.route, " ")
 	if before, rest, found := strings.Cut(path, "{"); found {
@@ -118,12 +126,15 @@ func (c *Client) encode(r request) ([]byte, error) {
 	if query := r.query.Encode(); query != "" {
 		path += "?" + query
 	}
-	out := fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: duo\r\nContent-Length: %d\r\n", method, path, len(body))
+	out := fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: duo\r\nContent-Length: %d\r\n", method, path, int64(len(body))+r.size)
 	if c.agent != "" {
 		out = fmt.Appendf(out, "%s: %s\r\n", api.AgentHeader, c.agent)
 	}
 	if r.body != nil {
 		out = append(out, "Content-Type: application/json\r\n"...)
+	}
+	if r.kind != "" {
+		out = fmt.Appendf(out, "Content-Type: %s\r\n", r.kind)
 	}
 	return append(append(out, "\r\n"...), body...), nil
 }

@@ -77,7 +77,7 @@ func TestRequests(t *testing.T) {
 		"GET /v1/me Atlas ":               func() error { _, err := c.Me(ctx); return err },
 		"GET /v1/me/inbox?limit=7 Atlas ": func() error { _, err := c.Inbox(ctx, 7); return err },
 		"GET /v1/agents?capability=a+b&capability=c&q=x%26y Atlas ": func() error {
-			_, err := c.Agents(ctx, "x&y", []string{"a b", "c"}, 0)
+			_, err := c.Agents(ctx, api.AgentQuery{Text: "x&y", Capabilities: []string{"a b", "c"}})
 			return err
 		},
 		"GET /v1/refs/a%2Fb%3Fc Atlas ": func() error { _, err := c.Find(ctx, "a/b?c"); return err },

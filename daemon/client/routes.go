@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"strconv"
@@ -40,10 +41,10 @@ func (c *Client) Unregister(ctx context.Context, name string) (api.Agent, error)
 	return call[api.Agent](ctx, c, request{route: api.RouteUnregister, arg: name})
 }
 
-// Agents lists agents that match a text and have all the capabilities.
-func (c *Client) Agents(ctx context.Context, text string, capabilities []string, limit int) (api.Agents, error) {
-	query := values("q", text, "limit", number(limit))
-	for _, s := range capabilities {
+// Agents lists the agents that a query selects.
+func (c *Client) Agents(ctx context.Context, q api.AgentQuery) (api.Agents, error) {
+	query := values("q", q.Text, "status", q.Status, "host", q.Host, "limit", number(q.Limit))
+	for _, s := range q.Capabilities {
 		query.Add("capability", s)
 	}
 	return call[api.Agents](ctx, c, request{route: api.RouteAgents, query: query})
@@ -75,19 +76,113 @@ type Events struct {
 	Conversation string // reference, empty for all of the agent's
 	After        *int64 // behind this seq of the conversation; nil for what is unseen
 	From         string
-	Type         envelope.Type
+	Types        []envelope.Type // none for all
+	Request      string          // id of a call: only what is told of it
 	Wait         time.Duration
 	Limit        int
 }
 
 // Events returns what is new for the agent.
 func (c *Client) Events(ctx context.Context, e Events) (api.Messages, error) {
-	query := values("conversation", e.Conversation, "from", e.From, "type", string(e.Type),
+	query := values("conversation", e.Conversation, "from", e.From, "request", e.Request,
 		"wait", span(e.Wait), "limit", number(e.Limit))
+	for _, kind := range e.Types {
+		query.Add("type", string(kind))
+	}
 	if e.After != nil {
 		query.Set("after", strconv.FormatInt(*e.After, 10))
 	}
 	return call[api.Messages](ctx, c, request{route: api.RouteEvents, query: query, wait: e.Wait})
+}
+
+// Call places a call: a draft with those who are called in "to".
+func (c *Client) Call(ctx context.Context, draft *envelope.Envelope) (api.Called, error) {
+	return call[api.Called](ctx, c, request{route: api.RouteCall, body: draft})
+}
+
+// Answer accepts, rejects or cancels a call, as the type of the draft says. Without a
+// request in the draft the only call is meant that can be answered so.
+func (c *Client) Answer(ctx context.Context, draft *envelope.Envelope) (api.Called, error) {
+	routes := map[envelope.Type]string{
+		envelope.Accept: api.RouteAccept, envelope.Reject: api.RouteReject, envelope.Cancel: api.RouteCancel,
+	}
+	body := *draft
+	body.Request = ""
+	return call[api.Called](ctx, c, request{route: routes[draft.Type], arg: cmp.Or(draft.Request, "-"), body: &body})
+}
+
+// Requests lists the agent's calls of which something can still come.
+func (c *Client) Requests(ctx context.Context) (api.Requests, error) {
+	return call[api.Requests](ctx, c, request{route: api.RouteRequests})
+}
+
+// Request describes a call.
+func (c *Client) Request(ctx context.Context, ref string) (api.Request, error) {
+	return call[api.Request](ctx, c, request{route: api.RouteRequest, arg: ref})
+}
+
+// Match finds who fits best, and calls it.
+func (c *Client) Match(ctx context.Context, m api.Match) (api.Matched, error) {
+	return call[api.Matched](ctx, c, request{route: api.RouteMatch, body: m})
+}
+
+// Presence tells whether the agent is there.
+func (c *Client) Presence(ctx context.Context) (api.Presence, error) {
+	return call[api.Presence](ctx, c, request{route: api.RoutePresence})
+}
+
+// SetPresence says what the agent is doing.
+func (c *Client) SetPresence(ctx context.Context, status, note string) (api.Presence, error) {
+	return call[api.Presence](ctx, c, request{route: api.RouteSetPresence, body: api.Presence{Status: status, Note: note}})
+}
+
+// Typing tells the others in a conversation that the agent is about to say something,
+// or with off, that it is no more.
+func (c *Client) Typing(ctx context.Context, ref string, off bool) error {
+	_, err := call[struct{}](ctx, c, request{route: api.RouteTyping, arg: ref, body: api.Typing{Off: off}})
+	return err
+}
+
+// Contacts lists whom the agent blocks and whom it always lets in.
+func (c *Client) Contacts(ctx context.Context) (api.Contacts, error) {
+	return call[api.Contacts](ctx, c, request{route: api.RouteContacts})
+}
+
+// SetContact puts another agent on one of these lists: "block", "allow", or "" for none.
+func (c *Client) SetContact(ctx context.Context, agent, list string) (api.Contacts, error) {
+	return call[api.Contacts](ctx, c, request{route: api.RouteSetContact, body: api.Contact{Agent: agent, List: list}})
+}
+
+// Upload stores a file of so many bytes, and returns how a message mentions it. Where no
+// media type is said, the daemon guesses it.
+func (c *Client) Upload(ctx context.Context, name, mediaType string, file io.Reader, size int64) (envelope.Attachment, error) {
+	return call[envelope.Attachment](ctx, c, request{
+		route: api.RouteAttach, query: values("name", name), file: file, size: size, kind: mediaType,
+		wait: time.Duration(size/slowest) * time.Second,
+	})
+}
+
+const slowest = 1 << 20 // bytes a second, of a disk that is worth waiting for
+
+// Attachment opens a file that a message brings. The caller closes it.
+func (c *Client) Attachment(ctx context.Context, sum, message string) (io.ReadCloser, error) {
+	return c.open(ctx, request{route: api.RouteAttachment, arg: sum, query: values("message", message)})
+}
+
+// Tokens lists the tokens of the home, without their secrets.
+func (c *Client) Tokens(ctx context.Context) (api.Tokens, error) {
+	return call[api.Tokens](ctx, c, request{route: api.RouteTokens})
+}
+
+// NewToken makes a token for an agent, or for an empty name an observer's.
+func (c *Client) NewToken(ctx context.Context, agent, label string) (api.Token, error) {
+	return call[api.Token](ctx, c, request{route: api.RouteNewToken, body: api.NewToken{Agent: agent, Label: label}})
+}
+
+// RevokeToken makes a token worth nothing.
+func (c *Client) RevokeToken(ctx context.Context, id string) error {
+	_, err := call[struct{}](ctx, c, request{route: api.RouteRevokeToken, arg: id})
+	return err
 }
 
 // Conversations lists conversations of the agent.

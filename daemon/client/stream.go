@@ -90,7 +90,9 @@ func (s *Stream) Next(ctx context.Context) (api.Message, error) {
 
 // Confirm tells how far a message got with this agent.
 func (s *Stream) Confirm(place api.Place, state string) error {
-	return s.write(api.StreamRequest{Op: api.OpConfirm, Conversation: place.Conversation, Seq: place.Seq, State: state})
+	return s.write(api.StreamRequest{
+		Op: api.OpConfirm, Conversation: place.Conversation, Seq: place.Seq, Request: place.Request, Status: place.Status, State: state,
+	})
 }
 
 // Close ends the stream. What was confirmed before is known to the daemon.

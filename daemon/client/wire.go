@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -42,6 +43,25 @@ func (c *Client) exchange(ctx context.Context, request []byte) (*http.Response, 
 	w := &wire{Conn: conn, in: bufio.NewReader(conn)}
 	stop := w.obey(ctx)
 	_, err = w.Write(request)
+	return c.receive(w, stop, err)
+}
+
+// sendFile is exchange for a request with a file behind its head, which cannot be sent
+// twice: it takes a connection of its own.
+func (c *Client) sendFile(ctx context.Context, head []byte, r request) (*http.Response, error) {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w := &wire{Conn: conn, in: bufio.NewReader(conn)}
+	stop := w.obey(ctx)
+	if _, err = w.Write(head); err == nil {
+		_, err = io.CopyN(w, r.file, r.size)
+	}
+	if errors.Is(err, io.EOF) { // the file has become shorter: the daemon would wait for the rest
+		stop()
+		return nil, errors.Join(fmt.Errorf("read file: %w", io.ErrUnexpectedEOF), w.Close())
+	}
 	return c.receive(w, stop, err)
 }
 

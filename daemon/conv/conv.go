@@ -5,7 +5,9 @@ package conv
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/claude-duo/duo/maildir/envelope"
 )
@@ -30,12 +32,17 @@ type State struct {
 	Creator   envelope.Address `json:"creator"`
 	CreatedAt int64            `json:"createdAt,omitempty"`
 	Members   []Member         `json:"members,omitempty"` // in the order in which they came
-	Turns     int64            `json:"turns,omitempty"`   // messages so far
-	Closed    bool             `json:"closed,omitempty"`
-	Reason    string           `json:"reason,omitempty"`
-	LastSeq   int64            `json:"lastSeq,omitempty"`
-	LastTime  int64            `json:"lastTime,omitempty"`
-	Adopted   int64            `json:"adopted,omitempty"` // raw lines that begin before this byte are dealt with
+	// Ids of hosts by the names that addresses have here. The first line that tells one
+	// counts. There are none where all are of one host.
+	Hosts    map[string]string `json:"hosts,omitempty"`
+	Request  string            `json:"request,omitempty"` // id of the call that it came of
+	Turns    int64             `json:"turns,omitempty"`   // messages so far
+	Autos    int64             `json:"autos,omitempty"`   // automatic ones at the end, in a row
+	Closed   bool              `json:"closed,omitempty"`
+	Reason   string            `json:"reason,omitempty"`
+	LastSeq  int64             `json:"lastSeq,omitempty"`
+	LastTime int64             `json:"lastTime,omitempty"`
+	Adopted  int64             `json:"adopted,omitempty"` // raw lines that begin before this byte are dealt with
 }
 
 // Member is somebody who is or was in a conversation.
@@ -43,6 +50,7 @@ type Member struct {
 	Address envelope.Address `json:"address"`
 	Joined  int64            `json:"joined"`            // seq of the line that brought it in
 	Left    int64            `json:"left,omitempty"`    // seq of its leave, 0 while it is in
+	Spoke   bool             `json:"spoke,omitempty"`   // it has sent a message
 	Earlier []Stay           `json:"earlier,omitempty"` // of one that has left and come back
 }
 
@@ -97,14 +105,33 @@ func (s State) Present() []envelope.Address {
 	return list
 }
 
+// Host is the id of the host that a name means here, where the lines tell it. The creator
+// is always of the origin.
+func (s State) Host(name string) (id string, ok bool) {
+	if id, ok = s.Hosts[name]; !ok && name == s.Creator.Host {
+		return s.Origin, s.Origin != ""
+	}
+	return id, ok
+}
+
 func (s State) index(a envelope.Address) int {
 	return slices.IndexFunc(s.Members, func(m Member) bool { return m.Address.Same(a) })
 }
 
-// Message is Apply for a plain message, without looking at it.
-func (s State) Message(seq int64) State {
+// Message is Apply for a message with nothing but a text, by an agent with an address.
+func (s State) Message(seq int64, from string) State {
 	s.LastSeq = seq
 	s.Turns++
+	s.Autos = 0
+	if i := slices.IndexFunc(s.Members, func(m Member) bool { return !m.Spoke && strings.EqualFold(m.Address.String(), from) }); i >= 0 {
+		s = s.spoken(i)
+	}
+	return s
+}
+
+func (s State) spoken(i int) State {
+	s.Members = slices.Clone(s.Members)
+	s.Members[i].Spoke = true
 	return s
 }
 
@@ -116,13 +143,25 @@ func (s State) Apply(e *envelope.Envelope) State {
 	}
 	switch e.Type {
 	case envelope.Message:
-		s.Turns++
+		s = s.message(e)
 	case envelope.Join:
-		s = s.enter(e.From, e.Seq)
+		s = s.learn(e.Hosts).enter(e.From, e.Seq)
 	case envelope.Leave:
 		s = s.exit(e.From, e.Seq)
 	case envelope.System:
 		s = s.event(e)
+	}
+	return s
+}
+
+func (s State) message(e *envelope.Envelope) State {
+	s.Turns++
+	s.Autos++
+	if !e.Auto {
+		s.Autos = 0
+	}
+	if i := s.index(e.From); i >= 0 && !s.Members[i].Spoke {
+		s = s.spoken(i)
 	}
 	return s
 }
@@ -135,16 +174,30 @@ func (s State) event(e *envelope.Envelope) State {
 		}
 		s.ID, s.Topic, s.Mode, s.Open, s.Auto = e.Conversation, e.Topic, e.Mode, e.Open, e.Auto
 		s.TurnLimit, s.Origin, s.Creator, s.CreatedAt = e.TurnLimit, e.Origin, e.From, e.Timestamp
+		s.Request = e.Request
+		s = s.learn(e.Hosts)
 		for _, a := range e.Participants {
 			s = s.enter(a, e.Seq)
 		}
 	case envelope.EventInvite:
+		s = s.learn(e.Hosts)
 		for _, a := range e.Participants {
 			s = s.enter(a, e.Seq)
 		}
 	case envelope.EventClose:
 		s.Closed, s.Reason = true, e.Reason
 	}
+	return s
+}
+
+// learn notes which host each name means.
+func (s State) learn(hosts map[string]string) State {
+	if len(hosts) == 0 {
+		return s
+	}
+	all := maps.Clone(hosts)
+	maps.Copy(all, s.Hosts)
+	s.Hosts = all
 	return s
 }
 
@@ -181,12 +234,17 @@ const (
 	TurnLimit
 	NobodyElse
 	TooMany
+	NoLine
+	Full
+	Hops
+	OtherHost
 )
 
 // Refusal is the error of Check.
 type Refusal struct {
 	Kind Kind
 	Text string
+	Join bool // of NotParticipant: joining would help
 }
 
 func (r *Refusal) Error() string { return r.Text }
@@ -195,25 +253,38 @@ func refuse(kind Kind, format string, args ...any) error {
 	return &Refusal{Kind: kind, Text: fmt.Sprintf(format, args...)}
 }
 
-// Check reports whether the conversation takes a line, with at most maxMembers in
-// it. The error is a *Refusal. Whatever Check lets pass, Apply understands.
-func (s State) Check(e *envelope.Envelope, maxMembers int) error {
+// Limits are what a host allows in its conversations; 0 allows everything.
+type Limits struct {
+	Members  int   // agents in a conversation
+	Messages int64 // of a conversation
+	Hops     int64 // automatic messages in a row
+}
+
+// Check reports whether the conversation takes a line. The error is a *Refusal.
+// Whatever Check lets pass, Apply understands.
+func (s State) Check(e *envelope.Envelope, limits Limits) error {
+	if e.After != nil && *e.After > s.LastSeq {
+		return refuse(NoLine, "field \"after\": there is no line %d yet; the last is %d", *e.After, s.LastSeq)
+	}
 	switch e.Type {
 	case envelope.Message:
-		return s.checkMessage(e)
+		return s.checkMessage(e, limits)
 	case envelope.Join:
-		return s.checkJoin(e, maxMembers)
+		return s.checkJoin(e, limits.Members)
 	case envelope.Leave:
 		return s.checkMember(e.From)
 	case envelope.System:
-		return s.checkEvent(e, maxMembers)
+		return s.checkEvent(e, limits.Members)
 	}
 	return nil
 }
 
-func (s State) checkMessage(e *envelope.Envelope) error {
+func (s State) checkMessage(e *envelope.Envelope, limits Limits) error {
 	if err := s.checkActive(e.From); err != nil {
 		return err
+	}
+	if e.ReplyTo.Seq > s.LastSeq {
+		return refuse(NoLine, "there is no line %d to reply to; the last is %d", e.ReplyTo.Seq, s.LastSeq)
 	}
 	if s.TurnLimit > 0 && s.Turns >= s.TurnLimit {
 		return refuse(TurnLimit, "the turn limit of %d messages is reached", s.TurnLimit)
@@ -221,10 +292,19 @@ func (s State) checkMessage(e *envelope.Envelope) error {
 	if !s.Open && len(s.Members) > 1 && len(s.Present()) == 1 {
 		return refuse(NobodyElse, "everyone else has left the conversation")
 	}
+	if limits.Messages > 0 && s.Turns >= limits.Messages {
+		return refuse(Full, "the conversation has %d messages, the most it can have: begin another one", s.Turns)
+	}
+	if limits.Hops > 0 && e.Auto && max(s.Autos, e.Hops) >= limits.Hops {
+		return refuse(Hops, "%d automatic messages in a row are the most: a model or a human has to say something", limits.Hops)
+	}
 	return nil
 }
 
 func (s State) checkJoin(e *envelope.Envelope, maxMembers int) error {
+	if err := s.checkHosts(e.Hosts); err != nil {
+		return err
+	}
 	switch {
 	case s.Has(e.From):
 		return refuse(AlreadyIn, "%s is in the conversation already", e.From)
@@ -232,7 +312,7 @@ func (s State) checkJoin(e *envelope.Envelope, maxMembers int) error {
 		return s.closed()
 	case !s.Open:
 		return refuse(NotOpen, "the conversation is not open: a participant has to invite %s", e.From)
-	case len(s.Present()) >= maxMembers:
+	case maxMembers > 0 && len(s.Present()) >= maxMembers:
 		return refuse(TooMany, "the conversation has %d participants, the most it can have", maxMembers)
 	}
 	return nil
@@ -252,17 +332,33 @@ func (s State) checkInvite(e *envelope.Envelope, maxMembers int) error {
 	if err := s.checkActive(e.From); err != nil {
 		return err
 	}
+	if err := s.checkHosts(e.Hosts); err != nil {
+		return err
+	}
 	fresh := slices.DeleteFunc(slices.Clone(e.Participants), s.Has)
 	if len(fresh) == 0 {
 		return refuse(AlreadyIn, "everyone invited is in the conversation already")
 	}
-	if n := len(s.Present()) + len(fresh); n > maxMembers {
+	if n := len(s.Present()) + len(fresh); maxMembers > 0 && n > maxMembers {
 		return refuse(TooMany, "%d participants are over the limit of %d", n, maxMembers)
 	}
 	return nil
 }
 
+// checkHosts refuses a name that means another host here already.
+func (s State) checkHosts(hosts map[string]string) error {
+	for name, id := range hosts {
+		if known, ok := s.Host(name); ok && known != id {
+			return refuse(OtherHost, "another host is called %q in this conversation", name)
+		}
+	}
+	return nil
+}
+
 func (s State) checkClose(e *envelope.Envelope) error {
+	if _, was := s.Member(e.From); was && e.Auto && !s.Closed && (len(s.Present()) < 2 || e.From.Same(s.Creator)) {
+		return nil // whoever is left of a call, was the last to leave it, or has begun it
+	}
 	if err := s.checkActive(e.From); err != nil {
 		return err
 	}
@@ -286,15 +382,16 @@ func (s State) checkMember(a envelope.Address) error {
 	if s.Has(a) {
 		return nil
 	}
+	text := fmt.Sprintf("%s is not in the conversation", a)
 	if m, was := s.Member(a); was {
-		return refuse(NotParticipant, "%s has left the conversation at line %d", a, m.Left)
+		text = fmt.Sprintf("%s has left the conversation at line %d", a, m.Left)
 	}
-	return refuse(NotParticipant, "%s is not in the conversation", a)
+	return &Refusal{Kind: NotParticipant, Text: text, Join: s.Open && !s.Closed}
 }
 
 func (s State) closed() error {
 	if s.Reason != "" {
-		return refuse(Closed, "the conversation is closed: %s", s.Reason)
+		return refuse(Closed, "the conversation is closed: %q", s.Reason)
 	}
 	return refuse(Closed, "the conversation is closed")
 }

@@ -18,7 +18,7 @@ var (
 
 func address(name string) envelope.Address { return envelope.Address{Name: name, Host: "nyc"} }
 
-const maxMembers = 3
+var limits = conv.Limits{Members: 3}
 
 func message(from envelope.Address) *envelope.Envelope {
 	return &envelope.Envelope{Type: envelope.Message, From: from, Content: "hi"}
@@ -132,7 +132,7 @@ func TestCheck(t *testing.T) {
 	}
 	for _, l := range lines {
 		for i, s := range states {
-			err := s.state.Check(l.line, maxMembers)
+			err := s.state.Check(l.line, limits)
 			if got := kindOf(err); got != l.want[i] {
 				t.Errorf("%s, %s: got %s (%v), want %s", s.name, l.name, kindName(got), err, kindName(l.want[i]))
 			}
@@ -161,17 +161,17 @@ func kindName(k conv.Kind) string {
 
 func TestRefusalsSayWhy(t *testing.T) {
 	for want, err := range map[string]error{
-		"the conversation is closed: done":                                             states[9].state.Check(message(atlas), maxMembers),
-		"Nova@nyc has left the conversation at line 2":                                 states[5].state.Check(message(nova), maxMembers),
-		"Sage@nyc is not in the conversation":                                          states[0].state.Check(message(sage), maxMembers),
-		"only Atlas@nyc, who created the conversation, can close it; you can leave it": states[0].state.Check(closing(nova), maxMembers),
-		"the conversation is not open: a participant has to invite Sage@nyc":           states[0].state.Check(join(sage), maxMembers),
-		"the turn limit of 2 messages is reached":                                      states[8].state.Check(message(nova), maxMembers),
-		"4 participants are over the limit of 3":                                       states[4].state.Check(invite(atlas, sage), maxMembers),
-		"the conversation has 3 participants, the most it can have":                    states[3].state.Check(join(sage), maxMembers),
-		"everyone invited is in the conversation already":                              states[0].state.Check(invite(atlas, nova), maxMembers),
-		"everyone else has left the conversation":                                      states[5].state.Check(message(atlas), maxMembers),
-		"the conversation is closed":                                                   fold(create(nil, nova), event(envelope.EventClose, atlas)).Check(message(nova), maxMembers),
+		`the conversation is closed: "done"`:                                           states[9].state.Check(message(atlas), limits),
+		"Nova@nyc has left the conversation at line 2":                                 states[5].state.Check(message(nova), limits),
+		"Sage@nyc is not in the conversation":                                          states[0].state.Check(message(sage), limits),
+		"only Atlas@nyc, who created the conversation, can close it; you can leave it": states[0].state.Check(closing(nova), limits),
+		"the conversation is not open: a participant has to invite Sage@nyc":           states[0].state.Check(join(sage), limits),
+		"the turn limit of 2 messages is reached":                                      states[8].state.Check(message(nova), limits),
+		"4 participants are over the limit of 3":                                       states[4].state.Check(invite(atlas, sage), limits),
+		"the conversation has 3 participants, the most it can have":                    states[3].state.Check(join(sage), limits),
+		"everyone invited is in the conversation already":                              states[0].state.Check(invite(atlas, nova), limits),
+		"everyone else has left the conversation":                                      states[5].state.Check(message(atlas), limits),
+		"the conversation is closed":                                                   fold(create(nil, nova), event(envelope.EventClose, atlas)).Check(message(nova), limits),
 	} {
 		if err == nil || err.Error() != want {
 			t.Errorf("got %v, want %q", err, want)
@@ -190,7 +190,7 @@ func TestApply(t *testing.T) {
 		line   *envelope.Envelope
 		change func(*conv.State)
 	}{
-		"message":          {message(nova), func(s *conv.State) { s.Turns = 1 }},
+		"message":          {message(nova), func(s *conv.State) { s.Turns, s.Members[1].Spoke = 1, true }},
 		"empty invite":     {invite(atlas), func(*conv.State) {}},
 		"unknown event":    {event("rename", atlas), func(*conv.State) {}},
 		"unknown type":     {&envelope.Envelope{Type: "weather", From: sage}, func(*conv.State) {}},
@@ -201,7 +201,7 @@ func TestApply(t *testing.T) {
 		"leave":            {leave(address("nova")), func(s *conv.State) { s.Members[1].Left = 2 }},
 		"join":             {join(sage), func(s *conv.State) { s.Members = append(s.Members, conv.Member{Address: sage, Joined: 2}) }},
 		"invite":           {invite(nova, sage, sage), func(s *conv.State) { s.Members = append(s.Members, conv.Member{Address: sage, Joined: 2}) }},
-		"adopted line":     {&envelope.Envelope{Type: envelope.Message, From: nova, Raw: envelope.Int(77)}, func(s *conv.State) { s.Turns, s.Adopted = 1, 78 }},
+		"adopted line":     {&envelope.Envelope{Type: envelope.Message, From: nova, Raw: envelope.Int(77)}, func(s *conv.State) { s.Turns, s.Adopted, s.Members[1].Spoke = 1, 78, true }},
 		"refused raw line": {&envelope.Envelope{Type: envelope.System, Event: envelope.EventUndeliverable, From: sage, Raw: envelope.Int(0)}, func(s *conv.State) { s.Adopted = 1 }},
 	} {
 		want := base()
@@ -230,10 +230,83 @@ func TestMessageIsApply(t *testing.T) {
 	e := message(nova)
 	e.Seq, e.Timestamp = 2, 2000
 	want := states[0].state.Apply(e)
-	got := states[0].state.Message(2)
+	got := states[0].state.Message(2, "nova@NYC")
 	got.LastTime = 2000 // it does not look at the line
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Message against Apply (-want +got):\n%s", diff)
+	}
+}
+
+// TestAutomaticMessages: so many in a row are taken, and a message by somebody resets
+// the count.
+func TestAutomaticMessages(t *testing.T) {
+	auto := func(from envelope.Address, hops int64) *envelope.Envelope {
+		e := message(from)
+		e.Auto, e.Hops = true, hops
+		return e
+	}
+	rules := conv.Limits{Hops: 2}
+	s := fold(create(nil, nova), message(atlas), auto(nova, 0))
+	if err := s.Check(auto(atlas, 0), rules); err != nil {
+		t.Errorf("the second in a row: got %v, want it taken", err)
+	}
+	if err := s.Check(auto(atlas, 2), rules); kind(err) != conv.Hops {
+		t.Errorf("one that others led to: got %v, want it refused", err)
+	}
+	s = fold(create(nil, nova), message(atlas), auto(nova, 0), auto(atlas, 0))
+	if err := s.Check(auto(nova, 0), rules); kind(err) != conv.Hops {
+		t.Errorf("the third in a row: got %v, want it refused", err)
+	}
+	if err := s.Check(message(nova), rules); err != nil {
+		t.Errorf("one by a model: got %v, want it taken", err)
+	}
+	s = fold(create(nil, nova), auto(nova, 0), auto(atlas, 0), message(nova))
+	if err := s.Check(auto(atlas, 0), rules); err != nil {
+		t.Errorf("after one by a model: got %v, want it taken", err)
+	}
+	if err := s.Check(auto(atlas, 0), conv.Limits{}); err != nil {
+		t.Errorf("without a limit: got %v, want it taken", err)
+	}
+}
+
+// TestFull: a conversation takes so many messages.
+func TestFull(t *testing.T) {
+	s := fold(create(nil, nova), message(atlas), message(nova))
+	if err := s.Check(message(atlas), conv.Limits{Messages: 2}); kind(err) != conv.Full {
+		t.Errorf("over the limit: got %v, want it refused", err)
+	}
+	if err := s.Check(message(atlas), conv.Limits{Messages: 3}); err != nil {
+		t.Errorf("up to the limit: got %v, want it taken", err)
+	}
+}
+
+// TestWhoHasSpoken is what agents that accept only whom they know go by.
+func TestWhoHasSpoken(t *testing.T) {
+	s := fold(create(nil, nova, sage), message(nova), leave(nova))
+	for a, want := range map[envelope.Address]bool{atlas: false, nova: true, sage: false} {
+		if m, _ := s.Member(a); m.Spoke != want {
+			t.Errorf("%s: got spoke %v, want %v", a, m.Spoke, want)
+		}
+	}
+}
+
+// TestTheLastOneCloses: an automatic close is for a conversation that has ended.
+func TestTheLastOneCloses(t *testing.T) {
+	end := closing(nova)
+	end.Auto = true
+	if err := fold(create(nil, nova)).Check(end, limits); kind(err) != conv.NotCreator {
+		t.Errorf("while two are in it: got %v, want it refused", err)
+	}
+	for name, s := range map[string]conv.State{
+		"by who is left":           fold(create(nil, nova), leave(atlas)),
+		"by who was last to leave": fold(create(nil, nova), leave(atlas), leave(nova)),
+	} {
+		if err := s.Check(end, limits); err != nil {
+			t.Errorf("%s: got %v, want it taken", name, err)
+		}
+	}
+	if err := fold(create(nil, nova), leave(atlas), end).Check(end, limits); kind(err) != conv.Closed {
+		t.Errorf("twice: got %v, want it refused", err)
 	}
 }
 
@@ -255,5 +328,49 @@ func TestMembership(t *testing.T) {
 	}
 	if _, ok := s.Member(sage); ok || s.Has(sage) {
 		t.Errorf("Sage was never in it: got a member")
+	}
+}
+
+// kind is that of a refusal, 0 for everything else.
+func kind(err error) conv.Kind {
+	var refusal *conv.Refusal
+	if !errors.As(err, &refusal) {
+		return 0
+	}
+	return refusal.Kind
+}
+
+// TestHosts: what a name means is said once, and another host of that name stays out.
+func TestHosts(t *testing.T) {
+	bob := envelope.Address{Name: "Bob", Host: "lon"}
+	first := fold(create(nil))
+	if id, ok := first.Host("nyc"); !ok || id != "host" {
+		t.Errorf("the creator's host: got %q, %v, want the origin", id, ok)
+	}
+	if id, ok := first.Host("lon"); ok {
+		t.Errorf("a host that no line names: got %q", id)
+	}
+	in := invite(atlas, bob)
+	in.Hosts = map[string]string{"nyc": "host", "lon": "one"}
+	if err := first.Check(in, limits); err != nil {
+		t.Fatalf("invite: got %v, want no error", err)
+	}
+	second := first.Apply(in)
+	if id, _ := second.Host("lon"); id != "one" || len(first.Hosts) != 0 {
+		t.Errorf("got %q and %v before, want one and none", id, first.Hosts)
+	}
+	for name, hosts := range map[string]map[string]string{
+		"another lon": {"lon": "two", "nyc": "host"}, "another origin": {"lon": "one", "nyc": "other"},
+	} {
+		again := invite(atlas, envelope.Address{Name: "Eve", Host: "lon"})
+		again.Hosts = hosts
+		var refusal *conv.Refusal
+		if err := second.Check(again, limits); !errors.As(err, &refusal) || refusal.Kind != conv.OtherHost {
+			t.Errorf("%s: got %v, want a refusal", name, err)
+		}
+		again.Seq = 9
+		if id, _ := second.Apply(again).Host("lon"); id != "one" {
+			t.Errorf("%s in the log all the same: got %q, want the first one", name, id)
+		}
 	}
 }

@@ -46,7 +46,7 @@ func TestRandomConversations(t *testing.T) {
 		written := []string{text(t, states[0])} // the states as they were when they were new
 		for range rapid.IntRange(0, 30).Draw(t, "lines") {
 			before, e := states[len(states)-1], drawLine(t)
-			if before.Check(e, maxMembers) != nil {
+			if before.Check(e, limits) != nil {
 				continue
 			}
 			e.Seq, e.Timestamp = int64(len(log)+1), int64(1000+len(log))
@@ -78,8 +78,8 @@ func checkRules(t *rapid.T, before conv.State, e *envelope.Envelope, after conv.
 		}
 		seen[m.Address.Key()] = true
 	}
-	if n := len(after.Present()); n > maxMembers {
-		t.Fatalf("present: got %d, want at most %d", n, maxMembers)
+	if n := len(after.Present()); n > limits.Members {
+		t.Fatalf("present: got %d, want at most %d", n, limits.Members)
 	}
 	if after.TurnLimit > 0 && after.Turns > after.TurnLimit {
 		t.Fatalf("turns: got %d, want at most %d", after.Turns, after.TurnLimit)

@@ -34,16 +34,23 @@ const (
 // a run, though not its timing.
 func TestCrash(t *testing.T) {
 	t.Parallel()
-	rounds := shortRounds
-	if text := os.Getenv("DUO_CRASH_ROUNDS"); text != "" {
-		var err error
-		if rounds, err = strconv.Atoi(text); err != nil {
-			t.Fatalf("DUO_CRASH_ROUNDS: %v", err)
-		}
-	}
 	c := newCrash(t, crashOptions{})
-	c.run(rounds)
+	c.run(crashRounds(t, shortRounds))
 	c.report(c.problems())
+}
+
+// crashRounds is how often something is to break.
+func crashRounds(t *testing.T, otherwise int) int {
+	t.Helper()
+	text := os.Getenv("DUO_CRASH_ROUNDS")
+	if text == "" {
+		return otherwise
+	}
+	rounds, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatalf("DUO_CRASH_ROUNDS: %v", err)
+	}
+	return rounds
 }
 
 // TestHarnessCatchesPlantedFaults shows that a run of TestCrash can fail.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -33,10 +34,24 @@ type Host struct {
 	done chan error
 }
 
-// New makes a host with agents of these names and starts its daemon.
+// New makes a host with agents of these names and starts its daemon, which listens on
+// its socket alone.
 func New(t testing.TB, agents ...string) *Host {
 	t.Helper()
+	return NewWith(t, "http.listen = 'off'", agents...)
+}
+
+// NewWith is New with a config.toml.
+func NewWith(t testing.TB, config string, agents ...string) *Host {
+	t.Helper()
 	h := &Host{Dir: filepath.Join(t.TempDir(), "home"), t: t}
+	err := os.Mkdir(h.Dir, 0o700)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(h.Dir, "config.toml"), []byte(config), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	h.Start()
 	for _, name := range agents {
 		h.Register(name)
@@ -110,6 +125,16 @@ func (h *Host) Post(agent string, draft *envelope.Envelope) api.Posted {
 		h.t.Fatalf("%s posts %s: %v", agent, draft.Append(nil), err)
 	}
 	return posted
+}
+
+// Upload stores a file that messages of an agent can mention.
+func (h *Host) Upload(agent, name, content string) envelope.Attachment {
+	h.t.Helper()
+	a, err := h.As(agent).Upload(context.Background(), name, "", strings.NewReader(content), int64(len(content)))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return a
 }
 
 // Drop writes a file into an agent's outbox as programs should: in tmp, then renamed.

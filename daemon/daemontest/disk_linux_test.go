@@ -157,6 +157,46 @@ func TestFullDisk(t *testing.T) {
 	stopSound(t, h)
 }
 
+// TestFullDiskAttachments: an upload is refused and leaves nothing, and a drop with a file
+// waits until there is room.
+func TestFullDiskAttachments(t *testing.T) {
+	t.Parallel()
+	d := newDisk(t)
+	h := daemontest.NewAt(t, filepath.Join(d.dir, "home"), "Atlas", "Nova")
+	id := create(h, "Full", "Nova")
+	h.Upload("Atlas", "first", "makes the folder")
+	content := strings.Repeat("x", 100<<10)
+	if err := h.Box("Atlas").LeaveFile(mailbox.DropFile{File: "file"}, strings.NewReader(content)); err != nil {
+		t.Fatal(err)
+	}
+	tmp, drop := filepath.Join(h.Box("Atlas").Dir(), mailbox.OutboxTmp, "a.json"), filepath.Join(h.Box("Atlas").Dir(), mailbox.OutboxNew, "a.json")
+	if err := os.WriteFile(tmp, []byte(`{"conversation":"`+id+`","content":"a drop","attach":"file"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.fill()
+	_, err := h.As("Atlas").Upload(t.Context(), "a.txt", "", strings.NewReader(content), int64(len(content)))
+	wantStorageFailed(t, err)
+	if err := os.Rename(tmp, drop); err != nil {
+		t.Fatal(err)
+	}
+	h.Stop()
+	h.Start()
+	if _, err := os.Stat(drop); err != nil {
+		t.Errorf("the drop does not wait: %v", err)
+	}
+	if blobs, err := filepath.Glob(filepath.Join(h.Home().BlobsDir(), ".tmp-*")); err != nil || len(blobs) > 1 { // the drop may be tried just now
+		t.Errorf("got %q, %v; want nothing left", blobs, err)
+	}
+	d.free()
+	daemontest.Eventually(t, func() (bool, string) {
+		_, err := os.Stat(filepath.Join(h.Box("Atlas").Dir(), mailbox.Sent, "a.json"))
+		return err == nil, fmt.Sprintf("the drop was not sent: %v", err)
+	})
+	wantAttached(t, h, id, "a drop", content)
+	h.Upload("Atlas", "a.txt", content)
+	stopSound(t, h)
+}
+
 // TestFullDiskFirstStart: a home cannot be made on a full disk, and the error says so.
 // When there is room, the same folder becomes a home.
 func TestFullDiskFirstStart(t *testing.T) {

@@ -15,7 +15,9 @@ import (
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/daemontest"
 	"github.com/claude-duo/duo/maildir"
+	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/claude-duo/duo/maildir/mailbox"
+	"github.com/google/go-cmp/cmp"
 )
 
 // start runs a daemon that is expected not to start, and returns why.
@@ -186,8 +188,100 @@ func TestCursorsDeleted(t *testing.T) {
 	}
 	stopSound(t, h)
 	cursors, err := box.Cursors()
-	if want := (mailbox.Cursor{Delivered: 5, Seen: 2}); err != nil || cursors[id] != want {
+	if want := (mailbox.Cursor{Delivered: 5, Seen: 2, Also: [][2]int64{{4, 4}}}); err != nil || !cmp.Equal(cursors[id], want) {
 		t.Errorf("cursor = %v, %v; want %v", cursors[id], err, want)
+	}
+}
+
+// TestSeenBehindUnseen: what a stream has shown stays seen over a restart, although an
+// older message was not seen.
+func TestSeenBehindUnseen(t *testing.T) {
+	t.Parallel()
+	h := daemontest.New(t, "Atlas", "Nova")
+	id := create(h, "Ahead", "Nova")
+	h.Post("Atlas", say(id, "unseen"))
+	wantFiles(t, h, "Nova", mailbox.InboxNew, 2)
+	s, err := h.As("Nova").Stream(t.Context(), api.StreamRequest{After: map[string]int64{id: 2}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for seq := int64(3); seq <= 6; seq++ {
+		h.Post("Atlas", say(id, fmt.Sprint("live ", seq)))
+		if m, err := s.Next(t.Context()); err != nil || m.Envelope.Seq != seq {
+			t.Fatalf("the stream has %s, %v; want line %d", daemontest.JSON(m), err, seq)
+		}
+		if err := s.Confirm(api.Place{Conversation: id, Seq: seq}, api.Seen); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := func() (bool, string) {
+		r, err := h.As("Atlas").Receipts(t.Context(), id, 6, "", 0)
+		return err == nil && len(r.Recipients) == 1 && r.Recipients[0].State == api.Seen, daemontest.JSON(r)
+	}
+	daemontest.Eventually(t, seen)
+	_ = s.Close() // the daemon ends now anyway
+	h.Stop()
+	h.Start()
+	daemontest.Eventually(t, seen)
+	if inbox, err := h.As("Nova").Inbox(t.Context(), 10); err != nil || len(inbox.Items) != 2 {
+		t.Errorf("inbox after the restart: got %s, %v, want the two that were not seen", daemontest.JSON(inbox), err)
+	}
+	stopSound(t, h)
+}
+
+// TestCursorAheadOfTheLog: where a log was restored from an older copy, or a cursor says
+// nonsense, nothing that comes is taken for seen.
+func TestCursorAheadOfTheLog(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(t *testing.T, h *daemontest.Host, id string){
+		"an older copy of the log": func(t *testing.T, h *daemontest.Host, id string) {
+			data, err := os.ReadFile(h.Home().LogPath(id))
+			if err == nil {
+				err = os.WriteFile(h.Home().LogPath(id), bytes.Join(bytes.SplitAfter(data, []byte("\n"))[:4], nil), 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		},
+		"nonsense": func(t *testing.T, h *daemontest.Host, id string) {
+			far := mailbox.Cursor{Delivered: 1 << 53, Seen: 1 << 53}
+			if err := h.Box("Nova").WriteCursors(map[string]mailbox.Cursor{id: far}); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := daemontest.New(t, "Atlas", "Nova")
+			id := create(h, "Ahead", "Nova")
+			for _, text := range []string{"one", "two", "three", "four"} {
+				h.Post("Atlas", say(id, text))
+			}
+			wantFiles(t, h, "Nova", mailbox.InboxNew, 5)
+			unread := 5
+			if name != "nonsense" { // what was read stays read
+				for _, file := range files(t, h, "Nova", mailbox.InboxNew) {
+					if _, err := h.Box("Nova").MarkSeen(file); err != nil {
+						t.Fatal(err)
+					}
+				}
+				unread = 0
+			}
+			daemontest.Eventually(t, func() (bool, string) {
+				inbox, err := h.As("Nova").Inbox(t.Context(), 10)
+				return err == nil && len(inbox.Items) == unread, daemontest.JSON(inbox)
+			})
+			h.Stop()
+			spoil(t, h, id)
+			h.Start()
+			h.Post("Atlas", say(id, "new"))
+			daemontest.Eventually(t, func() (bool, string) {
+				inbox, err := h.As("Nova").Inbox(t.Context(), 10)
+				return err == nil && len(inbox.Items) == unread+1 && inbox.Items[unread].Preview == "new", daemontest.JSON(inbox)
+			})
+			wantFiles(t, h, "Nova", mailbox.InboxNew, unread+1)
+			h.Stop()
+		})
 	}
 }
 
@@ -237,29 +331,30 @@ func TestInboxFilesAreWrittenAgain(t *testing.T) {
 	stopSound(t, h)
 }
 
-// TestStreamTakesWhatACrashLeft: a file that a crash has left in inbox/new moves to cur
-// when a live stream shows the message.
+// TestStreamTakesWhatACrashLeft: a file that was in inbox/new when the daemon ended
+// moves to cur when a live stream shows the message, also where the cursors are gone.
 func TestStreamTakesWhatACrashLeft(t *testing.T) {
 	t.Parallel()
 	h := daemontest.New(t, "Atlas", "Nova")
 	id := create(h, "Streams", "Nova")
-	wantFiles(t, h, "Nova", mailbox.InboxNew, 1)
+	h.Post("Atlas", say(id, "hello"))
+	wantFiles(t, h, "Nova", mailbox.InboxNew, 2)
+	h.Stop()
+	if err := os.Remove(filepath.Join(h.Box("Nova").Dir(), "cursors.json")); err != nil {
+		t.Fatal(err)
+	}
+	h.Start()
 	s, err := h.As("Nova").Stream(t.Context(), api.StreamRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	h.Post("Atlas", say(id, "hello"))
 	for seq := range int64(2) {
 		m, err := s.Next(t.Context())
 		if err != nil || m.Envelope.Seq != seq+1 {
 			t.Fatalf("the stream has %s, %v; want line %d", daemontest.JSON(m), err, seq+1)
 		}
-		e := m.Envelope
-		if _, err := h.Box("Nova").Deliver(mailbox.ItemOf(id, e.Seq, e.Timestamp), h.Log(id)[seq].Append(nil)); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Confirm(api.Place{Conversation: id, Seq: e.Seq}, api.Seen); err != nil {
+		if err := s.Confirm(api.Place{Conversation: id, Seq: seq + 1}, api.Seen); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -389,4 +484,64 @@ func TestMissedWhileDown(t *testing.T) {
 		t.Errorf("receipts = %s, %v; want that Nova has seen line 2", daemontest.JSON(receipts), err)
 	}
 	stopSound(t, h)
+}
+
+// TestCallAnsweredWhileDown: a drop that answers a call is taken after the start, when
+// the call is known again.
+func TestCallAnsweredWhileDown(t *testing.T) {
+	t.Parallel()
+	h := daemontest.New(t, "Atlas", "Nova")
+	h.Drop("Atlas", "call.md", "Type: call\nTo: Nova\n\nShall we talk?\n")
+	wantFiles(t, h, "Nova", mailbox.InboxNew, 1)
+	wantFiles(t, h, "Atlas", mailbox.Sent, 1)
+	h.Stop()
+	h.Drop("Nova", "answer.md", "Type: accept\n\nI am here.\n")
+	h.Start()
+	daemontest.Eventually(t, func() (bool, string) {
+		failed := files(t, h, "Nova", mailbox.Failed)
+		if len(failed) > 0 {
+			t.Fatalf("the answer failed: %s", h.Box("Nova").FailureOf(failed[0]))
+		}
+		return len(files(t, h, "Nova", mailbox.Sent)) == 1, "the answer waits"
+	})
+	list, err := h.As("Nova").Conversations(t.Context(), "", "", 10)
+	if err != nil || len(list.Conversations) != 1 {
+		t.Fatalf("conversations of Nova: got %s, %v; want one", daemontest.JSON(list), err)
+	}
+	id := list.Conversations[0].ID
+	wantOnce(t, h, id, "Shall we talk?\n", "I am here.\n")
+	stamped, err := os.ReadFile(filepath.Join(h.Box("Nova").Dir(), mailbox.Sent, "answer.md"))
+	if want := "Conversation: " + id + "\nSeq: 3\n"; err != nil || !strings.HasPrefix(string(stamped), want) || !strings.Contains(string(stamped), "\nStatus: accepted\n") {
+		t.Errorf("stamped answer: got %q, %v; want it to begin with %q and to say that the call is accepted", stamped, err, want)
+	}
+	stopSound(t, h)
+}
+
+// TestStatusByDrop: what an agent says of itself with a text drop, whose body ends with a
+// newline, is its status and note.
+func TestStatusByDrop(t *testing.T) {
+	t.Parallel()
+	h := daemontest.New(t, "Nova")
+	h.Drop("Nova", "busy.md", "Type: status\nStatus: busy\n\nin a build\n")
+	wantFiles(t, h, "Nova", mailbox.Sent, 1)
+	if p, err := h.As("Nova").Presence(t.Context()); err != nil || p.Status != "busy" || p.Note != "in a build" {
+		t.Errorf("presence: got %s, %v; want busy, in a build", daemontest.JSON(p), err)
+	}
+}
+
+// TestReasonOfARejection: who rejects a call and says why in the text is heard.
+func TestReasonOfARejection(t *testing.T) {
+	t.Parallel()
+	h := daemontest.New(t, "Atlas", "Nova")
+	h.Drop("Atlas", "call.json", `{"type":"call","to":"Nova"}`)
+	wantFiles(t, h, "Nova", mailbox.InboxNew, 1)
+	h.Drop("Nova", "no.md", "Type: reject\n\n"+strings.Repeat("I am in a release,\n", 100))
+	wantFiles(t, h, "Atlas", mailbox.InboxNew, 1)
+	told, err := h.Box("Atlas").ReadItem(files(t, h, "Atlas", mailbox.InboxNew)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "I am in a release, I am in a release,"; !strings.HasPrefix(told.Reason, want) || len(told.Reason) > envelope.MaxTopic {
+		t.Errorf("Atlas is told %s, want a reason that begins with %q", told.Append(nil), want)
+	}
 }

@@ -40,6 +40,7 @@ const (
 	faultEarlyAck  = "early-ack" // library: says that a line is stored, and dies before it is
 	faultDuplicate = "duplicate" // library: appends a line again without looking for it
 	faultLostLine  = "lost-line" // daemon: a line that was committed goes away
+	faultSync      = "sync"      // daemon: the disk fails now and then
 )
 
 func TestMain(m *testing.M) {
@@ -76,7 +77,24 @@ func playDaemon() error {
 	if os.Getenv(envFault) == faultLostLine {
 		opts.Log.Sync = loseLine()
 	}
+	if os.Getenv("DUO_TEST_LOG") != "" {
+		opts.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	if os.Getenv(envFault) == faultSync {
+		opts.Log.Sync = failNowAndThen()
+	}
 	return daemon.Run(ctx, opts)
+}
+
+// failNowAndThen is a disk that does not keep what it is asked to keep, now and then.
+func failNowAndThen() func(*os.File) error {
+	var syncs atomic.Int64
+	return func(*os.File) error {
+		if syncs.Add(1)%25 == 0 {
+			return syscall.EIO
+		}
+		return nil
+	}
 }
 
 // loseLine is a disk that forgets one line although it was asked to keep it.

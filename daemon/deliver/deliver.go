@@ -14,6 +14,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -41,14 +42,21 @@ const (
 
 // Deliverer delivers the messages of one home.
 type Deliverer struct {
-	home   *maildir.Home
-	ledger *ledger.Ledger
-	bus    *bus.Bus
-	logger *slog.Logger
-	queue  *work.Queue
-	now    func() time.Time
-	active atomic.Bool // something has moved since the last tick
-	ending atomic.Bool
+	home    *maildir.Home
+	ledger  *ledger.Ledger
+	bus     *bus.Bus
+	logger  *slog.Logger
+	tally   Tally // may be nil
+	index   Index // may be nil
+	far     Far   // nil where there are no other hosts
+	moved   func(agent, conversation string)
+	listens func(agent string) // may be nil
+	queue   *work.Queue
+	now     func() time.Time
+	active  atomic.Bool // something has moved since the last tick
+	ending  atomic.Bool
+
+	observers atomic.Int64
 
 	mu       sync.Mutex
 	readers  map[string]*reader // by folder name
@@ -62,6 +70,21 @@ func New(home *maildir.Home, l *ledger.Ledger, b *bus.Bus, queue *work.Queue, lo
 	return &Deliverer{
 		home: home, ledger: l, bus: b, logger: logger, queue: queue, now: time.Now,
 		readers: make(map[string]*reader), unusable: make(map[string]bool), progress: make(chan struct{}),
+	}
+}
+
+// Tally counts messages that have come to a recipient: to its inbox or to a stream, and
+// how long after their timestamp.
+type Tally interface {
+	Delivered(to string, took time.Duration)
+}
+
+// Count makes the deliverer count, before Run.
+func (d *Deliverer) Count(t Tally) { d.tally = t }
+
+func (d *Deliverer) count(to string, timestamp int64) {
+	if d.tally != nil {
+		d.tally.Delivered(to, d.now().Sub(time.UnixMilli(timestamp)))
 	}
 }
 
@@ -83,6 +106,7 @@ func (d *Deliverer) Run(ctx context.Context) error {
 	}
 	all.Wait()
 	d.Flush()
+	d.note()
 	return nil
 }
 
@@ -103,12 +127,17 @@ func (d *Deliverer) Recover(ctx context.Context, conversation string) {
 	for _, m := range state.Members {
 		r, err := d.local(m.Address)
 		if r != nil {
+			was := r.at(conversation)
+			if was > state.LastSeq { // what has come since may be delivered already
+				state, _ = d.ledger.State(ctx, conversation) // of a log that cannot be read, what is known
+			}
+			d.fit(r, conversation, was, state.LastSeq, state.Closed || !state.Has(m.Address))
 			err = r.box.Link(conversation) // a power cut may have taken it, or somebody
 		}
 		if err != nil {
 			d.logger.Warn("agent has no link to a conversation", "agent", m.Address.Name, "conv", conversation, "err", err)
 		}
-		rest = rest || err != nil || r != nil && d.passed(r, conversation, m) < state.LastSeq
+		rest = rest || err != nil || r != nil && r.behind(conversation, m.First(), m.Left) < state.LastSeq
 	}
 	if rest {
 		d.queue.Add(conversation)
@@ -147,22 +176,62 @@ func (d *Deliverer) reader(name string) (*reader, error) {
 		d.unusable[name] = true
 		return nil, err
 	}
+	r.moved = d.moved
 	delete(d.unusable, name)
 	d.readers[name] = r
 	return r, nil
 }
 
-func (d *Deliverer) passed(r *reader, conversation string, m conv.Member) int64 {
+// fit makes what is known of an agent, which was at a line, fit the log of a conversation
+// as it was found after that: its last line, and whether it is over for the agent.
+func (d *Deliverer) fit(r *reader, conversation string, was, last int64, over bool) {
+	r.fit(conversation, over)
+	if r.cut(conversation, was, last) {
+		d.logger.Warn("cursor was ahead of its log", "agent", r.name, "conv", conversation, "seq", was, "last", last)
+	}
+}
+
+// Cut says that the log of a conversation ends with a line now, behind which other ones
+// come than had been there: those that lie in inboxes are taken out of them.
+func (d *Deliverer) Cut(ctx context.Context, conversation string, end int64) error {
+	state, err := d.ledger.State(ctx, conversation)
+	if err != nil {
+		return err
+	}
+	for _, m := range state.Members {
+		if _, err := d.local(m.Address); err != nil {
+			return err
+		}
+	}
+	for _, r := range d.all() {
+		if was := r.at(conversation); r.cut(conversation, was, end) {
+			d.logger.Warn("cursor goes back with its log", "agent", r.name, "conv", conversation, "seq", was, "last", end)
+		}
+		if err := r.box.Withdraw(conversation, end); err != nil {
+			return err
+		}
+	}
+	d.queue.Add(conversation)
+	return nil
+}
+
+// fitAll is fit for the conversations of an agent that nobody has looked at since the
+// start.
+func (d *Deliverer) fitAll(r *reader) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	passed := m.First() - 1
-	if k, ok := r.marks[conversation]; ok {
-		passed = max(passed, k.passed)
+	fitted := r.fitted
+	r.fitted = true
+	ids := slices.Collect(maps.Keys(r.marks))
+	r.mu.Unlock()
+	if fitted {
+		return
 	}
-	if !m.Present() && passed >= m.Left {
-		passed = 1<<62 - 1 // nothing more comes for it
+	for _, id := range ids {
+		was := r.at(id)
+		if state, err := d.ledger.State(context.Background(), id); err == nil {
+			d.fit(r, id, was, state.LastSeq, state.Closed || !state.Has(d.home.Address(r.name)))
+		}
 	}
-	return passed
 }
 
 // recipient is somebody who may have to get lines of a conversation.
@@ -171,6 +240,8 @@ type recipient struct {
 	*reader
 	passed int64
 	rests  bool // its folder takes no files: it waits for a later look
+
+	declines bool // it wants nothing of the conversation
 }
 
 // look delivers the lines of a conversation that have not been dealt with.
@@ -217,12 +288,14 @@ func (d *Deliverer) recipients(conversation string, state conv.State) (list []*r
 		if r == nil {
 			continue
 		}
-		passed := d.passed(r, conversation, m)
+		d.fit(r, conversation, r.at(conversation), state.LastSeq, state.Closed || !m.Present()) // nobody else goes on with the conversation
+		passed := r.behind(conversation, m.First(), m.Left)
 		if passed >= state.LastSeq {
 			continue
 		}
 		rests := r.resting(d.now())
-		list = append(list, &recipient{Member: m, reader: r, passed: passed, rests: rests})
+		declines := d.far != nil && state.Origin != d.home.Host.ID && d.far.Declines(conversation, m.Address)
+		list = append(list, &recipient{Member: m, reader: r, passed: passed, rests: rests, declines: declines})
 		if !rests {
 			from = min(from, passed)
 		}
@@ -246,37 +319,43 @@ func (d *Deliverer) deliverLine(conversation string, line ledger.Stored, recipie
 
 func (d *Deliverer) deliverTo(r *recipient, conversation string, line ledger.Stored) error {
 	e := line.Envelope
+	if r.declines {
+		r.pass(conversation, e.Seq)
+		return nil
+	}
 	if enters(e, r.Address) {
 		if err := r.box.Link(conversation); err != nil {
 			return err
 		}
 	}
-	if !concerns(e, r.Address) {
+	if !concerns(e, r.Address) || r.shownBefore(conversation, e.Seq) {
 		r.pass(conversation, e.Seq)
 		return nil
 	}
 	switch covered, waits := r.offer(conversation, e.Seq, e.Timestamp, d.now()); {
 	case !covered:
-		return deposit(r.reader, mailbox.ItemOf(conversation, e.Seq, e.Timestamp), line.Bytes)
-	case !waits: // a stream was faster; there may be a file from before a crash
-		_, err := r.box.MarkSeen(mailbox.ItemOf(conversation, e.Seq, e.Timestamp).Name)
-		return err
+		return d.deposit(r.reader, mailbox.ItemOf(conversation, e.Seq, e.Timestamp), line.Bytes)
+	case !waits: // a stream was faster
+		return r.clear(mailbox.ItemOf(conversation, e.Seq, e.Timestamp), shown)
 	}
 	return nil
 }
 
 // deposit writes a line to the inbox.
-func deposit(r *reader, item mailbox.Item, line []byte) error {
+func (d *Deliverer) deposit(r *reader, item mailbox.Item, line []byte) error {
 	seen, err := r.box.Deliver(item, line)
 	if err != nil {
 		return err
+	}
+	if !seen {
+		d.count("inbox", item.Time)
 	}
 	unseen := r.keep(item)
 	switch {
 	case seen && unseen: // before a crash
 		r.settle(item.Conversation, item.Seq, shown)
 	case !seen && !unseen: // by a stream, just now
-		_, err = r.box.MarkSeen(item.Name)
+		err = r.clear(item, inInbox)
 	}
 	return err
 }
@@ -294,7 +373,7 @@ func enters(e *envelope.Envelope, a envelope.Address) bool {
 
 // concerns reports whether the line is something that the agent is to be shown.
 func concerns(e *envelope.Envelope, a envelope.Address) bool {
-	if e.From.Same(a) && e.Event != envelope.EventUndeliverable {
+	if e.From.Same(a) && e.Event != envelope.EventUndeliverable && e.Event != envelope.EventRestored {
 		return false
 	}
 	switch e.Type {
@@ -302,7 +381,7 @@ func concerns(e *envelope.Envelope, a envelope.Address) bool {
 		return true
 	case envelope.System:
 		switch e.Event {
-		case envelope.EventClose:
+		case envelope.EventClose, envelope.EventRestored:
 			return true
 		case envelope.EventCreate: // one that a message has made says nothing beside the message
 			return !e.Auto && slices.ContainsFunc(e.Participants, a.Same)
@@ -319,7 +398,7 @@ func concerns(e *envelope.Envelope, a envelope.Address) bool {
 func (d *Deliverer) expire(ctx context.Context) {
 	limit := d.now().Add(-confirmWithin)
 	for _, r := range d.all() {
-		if r.hasAway() {
+		if left := r.forgetSignals(d.now().Add(-keptSignals)); left || r.hasAway() {
 			d.active.Store(true) // look again at the next tick
 		}
 		d.toInbox(ctx, r, func(u unseen, covered bool) bool {
@@ -330,7 +409,11 @@ func (d *Deliverer) expire(ctx context.Context) {
 
 // toInbox writes files for messages that streams had and that are expired.
 func (d *Deliverer) toInbox(ctx context.Context, r *reader, expired func(u unseen, covered bool) bool) {
-	for _, item := range r.held(expired) {
+	held := r.held(expired)
+	if len(held) == 0 {
+		return
+	}
+	for _, item := range held {
 		if d.ending.Load() {
 			return
 		}
@@ -339,7 +422,7 @@ func (d *Deliverer) toInbox(ctx context.Context, r *reader, expired func(u unsee
 			if err != nil {
 				return err
 			}
-			return deposit(r, item, line.Bytes)
+			return d.deposit(r, item, line.Bytes)
 		})
 		if err != nil {
 			d.logger.Error("message stays out of the inbox", "agent", r.name, "conv", item.Conversation, "seq", item.Seq, "err", err)

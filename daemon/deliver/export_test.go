@@ -33,3 +33,6 @@ func (d *Deliverer) Early(agent, conversation string) int {
 	defer r.mu.Unlock()
 	return len(r.mark(conversation).early)
 }
+
+// Readers counts the agents whose files were read.
+func (d *Deliverer) Readers() int { return len(d.all()) }

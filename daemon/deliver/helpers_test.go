@@ -58,9 +58,9 @@ func (c *clock) pass(d time.Duration) {
 }
 
 // Committed makes the post the ledger's follower, as the daemon is.
-func (p *post) Committed(conversation string, present []envelope.Address) {
+func (p *post) Committed(conversation string, from int64, present []envelope.Address) {
 	p.queue.Add(conversation)
-	p.bus.Publish(conversation, present)
+	p.bus.Publish(conversation, from, present)
 }
 
 func (p *post) Raw(string) {}

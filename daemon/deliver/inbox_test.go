@@ -15,6 +15,7 @@ import (
 	"github.com/claude-duo/duo/daemon/deliver"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/claude-duo/duo/maildir/mailbox"
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestInbox(t *testing.T) {
@@ -299,7 +300,7 @@ func TestOrderlyEnd(t *testing.T) {
 	if err == nil {
 		err = json.Unmarshal(data, &cursors)
 	}
-	if want := (mailbox.Cursor{Delivered: 3, Seen: 2}); err != nil || cursors[id] != want {
+	if want := (mailbox.Cursor{Delivered: 3, Seen: 2}); err != nil || cmp.Diff(want, cursors[id]) != "" {
 		t.Errorf("cursors: got %s, %v, want %+v", data, err, want)
 	}
 	p.recover(id)
@@ -530,6 +531,6 @@ func TestCursorsThatCannotBeWritten(t *testing.T) {
 	}
 	daemontest.Eventually(t, func() (bool, string) {
 		cursors, err := p.box("Atlas").Cursors()
-		return err == nil && cursors[id] == mailbox.Cursor{Delivered: 1, Seen: 1}, fmt.Sprintf("cursors are %v, %v", cursors, err)
+		return err == nil && cmp.Equal(cursors[id], mailbox.Cursor{Delivered: 1, Seen: 1}), fmt.Sprintf("cursors are %v, %v", cursors, err)
 	})
 }

@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -38,17 +39,75 @@ type unseen struct {
 type mark struct {
 	passed  int64            // the follower has dealt with the lines up to here
 	pending map[int64]unseen // lines up to passed that the agent was not shown
+	order   []int64          // of pending, ascending; those that are not pending any more come off in front
 	early   map[int64]how    // what a stream confirmed before the follower came there; 0 for seen
+	also    [][2]int64       // lines behind passed that were shown before the daemon started, from and to
 	top     int64            // highest line that was shown
+	over    bool             // the conversation is closed, or the agent has left it
 }
 
 // seen is the last line up to which the agent was shown everything.
 func (m *mark) seen() int64 {
-	seen := m.passed
-	for seq := range m.pending {
-		seen = min(seen, seq-1)
+	for len(m.order) > 0 {
+		if _, ok := m.pending[m.order[0]]; ok {
+			return m.order[0] - 1
+		}
+		m.order = m.order[1:]
 	}
-	return seen
+	return m.passed
+}
+
+// wait notes that a line, the last one so far, was not shown yet.
+func (m *mark) wait(seq int64, u unseen) {
+	if m.pending == nil {
+		m.pending = make(map[int64]unseen)
+	}
+	if _, ok := m.pending[seq]; !ok {
+		i, _ := slices.BinarySearch(m.order, seq) // at the end, as a rule
+		m.order = slices.Insert(m.order, i, seq)
+	}
+	m.pending[seq] = u
+}
+
+// wasShown reports whether the agent was shown a line that the follower has not come to.
+func (m *mark) wasShown(seq int64) bool {
+	if how, ok := m.early[seq]; ok {
+		return how == shown
+	}
+	return slices.ContainsFunc(m.also, func(r [2]int64) bool { return r[0] <= seq && seq <= r[1] })
+}
+
+const maxAlso = 1000
+
+// shownBehind lists what was shown behind the line seen, from and to: what is not
+// pending there.
+func (m *mark) shownBehind(seen int64) (list [][2]int64) {
+	last := seen
+	for _, seq := range append(slices.Clone(m.order), m.passed+1) {
+		if _, ok := m.pending[seq]; !ok && seq <= m.passed {
+			continue
+		}
+		if seq > last+1 && len(list) < maxAlso {
+			list = append(list, [2]int64{last + 1, seq - 1})
+		}
+		last = seq
+	}
+	return list
+}
+
+// cut forgets what is behind the end of a log. The log has another end than it had: it
+// was restored from a backup, or somebody has changed the cursors. It returns how much
+// of that was with streams.
+func (m *mark) cut(end int64) (away int) {
+	m.passed, m.top, m.also = min(m.passed, end), min(m.top, end), nil
+	maps.DeleteFunc(m.early, func(seq int64, _ how) bool { return seq > end })
+	maps.DeleteFunc(m.pending, func(seq int64, u unseen) bool {
+		if seq > end {
+			away += u.how.away()
+		}
+		return seq > end
+	})
+	return away
 }
 
 func (m *mark) delivered() int64 {
@@ -65,12 +124,19 @@ func (m *mark) delivered() int64 {
 type reader struct {
 	name string // of the folder
 	box  *mailbox.Box
+	left map[string]struct{} // what lay in inbox/new when the reader was made; never changed
+
+	filing sync.Mutex // of one file of a signal after the other; before mu
 
 	mu      sync.Mutex
 	marks   map[string]*mark // by conversation
+	fitted  bool             // all that cursors.json tells of was compared with the logs
 	streams map[*Stream]struct{}
-	away    int       // messages that are with streams and not in the inbox
-	changed bool      // since the cursors were written
+	away    int                // messages that are with streams and not in the inbox
+	signals map[string]*signal // by id of the request
+	version uint64             // of the newest signal
+	changed bool               // since the cursors were written
+	moved   func(agent, conversation string)
 	rest    time.Time // until then the folder, which took no files, is left alone
 }
 
@@ -83,11 +149,97 @@ func newReader(name, dir string) (*reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent %q: %w", name, err)
 	}
-	r := &reader{name: name, box: box, marks: make(map[string]*mark, len(cursors)), streams: make(map[*Stream]struct{})}
-	for id, c := range cursors {
-		r.marks[id] = &mark{passed: c.Seen, top: c.Seen}
+	files, err := box.Unseen()
+	if err != nil {
+		return nil, fmt.Errorf("agent %q: %w", name, err)
 	}
-	return r, nil
+	left := make(map[string]struct{}, len(files))
+	for _, item := range files {
+		left[item.Name] = struct{}{}
+	}
+	r := &reader{name: name, box: box, left: left, marks: make(map[string]*mark, len(cursors)), streams: make(map[*Stream]struct{})}
+	r.signals, r.version = make(map[string]*signal), 1
+	for id, c := range cursors {
+		m := &mark{passed: c.Seen, also: c.Also, top: c.Seen}
+		for _, shown := range c.Also {
+			m.top = max(m.top, shown[1])
+		}
+		r.marks[id] = m
+	}
+	return r, r.loadSignals()
+}
+
+// at is the line of a conversation up to which the follower has dealt with it.
+func (r *reader) at(conversation string) int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m, ok := r.marks[conversation]; ok {
+		return m.passed
+	}
+	return 0
+}
+
+// cut makes the mark of a conversation, which was at a line, fit a log that ended at
+// another one after that, and reports whether it was ahead. Then it is not to be
+// believed: what lies in inbox/new was not seen, whatever it says. A mark that has gone
+// on meanwhile is right.
+func (r *reader) cut(conversation string, was, end int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m, ok := r.marks[conversation]
+	if !ok || m.passed <= end || m.passed != was {
+		return false
+	}
+	r.away -= m.cut(end)
+	for name := range r.left {
+		if item, ok := mailbox.ParseItem(name); ok && item.Conversation == conversation && item.Seq <= end {
+			m.passed = min(m.passed, item.Seq-1)
+		}
+	}
+	r.touch(conversation)
+	return true
+}
+
+// clear moves the file of a line that the agent was shown out of inbox/new, where it
+// has one: a line that was with a stream has none but from before a crash.
+func (r *reader) clear(item mailbox.Item, was how) error {
+	if _, left := r.left[item.Name]; !left && was != inInbox {
+		return nil
+	}
+	_, err := r.box.MarkSeen(item.Name)
+	return err
+}
+
+// places are how far the agent is everywhere, where it was shown all that it has to get
+// and nothing is on its way.
+func (r *reader) places() (list []place, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.changed || r.away > 0 || len(r.streams) > 0 || len(r.signals) > 0 {
+		return nil, false
+	}
+	for id, m := range r.marks {
+		if m.seen() != m.passed || len(m.pending) > 0 || len(m.early) > 0 || len(m.also) > 0 {
+			return nil, false
+		}
+		list = append(list, place{id, m.passed})
+	}
+	return list, true
+}
+
+// behind is the line behind which the agent still has to get lines of a conversation,
+// in which it was from a line on, and for 0 still is.
+func (r *reader) behind(conversation string, first, left int64) int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	passed := first - 1
+	if m, ok := r.marks[conversation]; ok {
+		passed = max(passed, m.passed)
+	}
+	if left > 0 && passed >= left {
+		passed = 1<<62 - 1 // nothing more comes for it
+	}
+	return passed
 }
 
 func (r *reader) restUntil(t time.Time) {
@@ -112,6 +264,15 @@ func (r *reader) mark(conversation string) *mark {
 	return m
 }
 
+// shownBefore reports whether the agent was shown a line before the daemon started,
+// behind one that it was not shown.
+func (r *reader) shownBefore(conversation string, seq int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m, ok := r.marks[conversation]
+	return ok && len(m.also) > 0 && m.wasShown(seq)
+}
+
 // pass notes that the follower has dealt with a line that needs no delivery.
 func (r *reader) pass(conversation string, seq int64) {
 	r.mu.Lock()
@@ -119,7 +280,7 @@ func (r *reader) pass(conversation string, seq int64) {
 	m := r.mark(conversation)
 	m.passed = max(m.passed, seq)
 	delete(m.early, seq)
-	r.changed = true
+	r.touch(conversation)
 }
 
 // offer leaves a line to the live streams of the agent, where one covers the
@@ -149,19 +310,17 @@ func (r *reader) keep(item mailbox.Item) bool {
 func (r *reader) owe(conversation string, seq int64, u unseen) bool {
 	m := r.mark(conversation)
 	m.passed = max(m.passed, seq)
-	r.changed = true
+	r.touch(conversation)
+	if m.wasShown(seq) {
+		delete(m.early, seq)
+		m.top = max(m.top, seq)
+		return false
+	}
 	if early, ok := m.early[seq]; ok {
 		delete(m.early, seq)
-		if early == shown {
-			m.top = max(m.top, seq)
-			return false
-		}
 		u.how = max(u.how, early)
 	}
-	if m.pending == nil {
-		m.pending = make(map[int64]unseen)
-	}
-	m.pending[seq] = u
+	m.wait(seq, u)
 	r.away += u.how.away()
 	return true
 }
@@ -174,7 +333,7 @@ func (r *reader) move(conversation string, seq int64, to how) bool {
 	if !ok {
 		return false
 	}
-	r.changed = true
+	r.touch(conversation)
 	r.away += to.away() - u.how.away()
 	if to == shown {
 		delete(m.pending, seq)
@@ -236,7 +395,8 @@ func (r *reader) cursors() (map[string]mailbox.Cursor, bool) {
 	cursors := make(map[string]mailbox.Cursor, len(r.marks))
 	for id, m := range r.marks {
 		if m.passed > 0 {
-			cursors[id] = mailbox.Cursor{Delivered: m.delivered(), Seen: m.seen()}
+			seen := m.seen()
+			cursors[id] = mailbox.Cursor{Delivered: m.delivered(), Seen: seen, Also: m.shownBehind(seen)}
 		}
 	}
 	return cursors, true
@@ -248,16 +408,61 @@ func (r *reader) waiting(conversation string) []mailbox.Item {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var items []mailbox.Item
-	for id, m := range r.marks {
-		if conversation != "" && id != conversation {
-			continue
-		}
+	for id, m := range r.among(conversation) {
 		for seq, u := range m.pending {
 			items = append(items, mailbox.ItemOf(id, seq, u.timestamp))
 		}
 	}
 	slices.SortFunc(items, mailbox.Item.Compare)
 	return items
+}
+
+// fit notes whether a conversation still goes on for the agent.
+func (r *reader) fit(conversation string, over bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mark(conversation).over = over
+}
+
+// open counts the conversations that go on.
+func (r *reader) open() (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range r.marks {
+		if !m.over {
+			n++
+		}
+	}
+	return n
+}
+
+// unread counts what waiting lists, and for an empty name the signals that wait.
+func (r *reader) unread(conversation string) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range r.among(conversation) {
+		n += len(m.pending)
+	}
+	if conversation == "" {
+		for _, s := range r.signals {
+			if s.waits {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// among is the mark of a conversation, or for an empty name all marks. The caller holds
+// the lock.
+func (r *reader) among(conversation string) map[string]*mark {
+	if conversation == "" {
+		return r.marks
+	}
+	if m, ok := r.marks[conversation]; ok {
+		return map[string]*mark{conversation: m}
+	}
+	return nil
 }
 
 // onlySeen returns the items up to which the agent was shown everything.

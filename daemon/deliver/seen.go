@@ -23,8 +23,8 @@ func (d *Deliverer) Seen(agent, conversation string, seq int64) error {
 		return nil
 	}
 	u, ok := r.settle(conversation, seq, shown)
-	if ok { // even where a stream has shown it: there may be a file from before a crash
-		if _, err := r.box.MarkSeen(mailbox.ItemOf(conversation, seq, u.timestamp).Name); err != nil {
+	if ok {
+		if err := r.clear(mailbox.ItemOf(conversation, seq, u.timestamp), u.how); err != nil {
 			return err // it stays in new, and is listed again after a restart
 		}
 	}
@@ -64,6 +64,7 @@ func (d *Deliverer) InboxChanged(agent string) {
 			r.settle(item.Conversation, item.Seq, shown)
 		}
 	}
+	r.signalsMoved()
 	d.notify()
 }
 
@@ -72,24 +73,31 @@ func (d *Deliverer) InboxChanged(agent string) {
 func (d *Deliverer) Tidy(agent string) error { return d.tidy(agent, keptSeen) }
 
 func (d *Deliverer) tidy(agent string, kept int) error {
+	box := mailbox.At(d.home.AgentDir(agent))
+	left, err := box.Unseen()
+	if err != nil {
+		return err
+	}
+	if err := box.TidySignals(kept); err != nil {
+		return err
+	}
+	items, err := box.Seen()
+	if err != nil || len(left) == 0 && len(items) <= kept {
+		return err
+	}
 	r, err := d.reader(agent)
 	if err != nil {
 		return err
 	}
-	left, err := r.box.Unseen()
-	if err != nil {
-		return err
-	}
 	for _, item := range r.onlySeen(left) {
-		if _, err := r.box.MarkSeen(item.Name); err != nil {
+		if _, err := box.MarkSeen(item.Name); err != nil {
 			return err
 		}
 	}
-	items, err := r.box.Seen()
-	if err != nil || len(items) <= kept {
-		return err
+	if len(items) <= kept {
+		return nil
 	}
-	return r.box.Discard(r.onlySeen(items[:len(items)-kept]))
+	return box.Discard(r.onlySeen(items[:len(items)-kept]))
 }
 
 // Unseen lists what an agent was not shown, oldest first, of one conversation or,
@@ -100,6 +108,25 @@ func (d *Deliverer) Unseen(agent, conversation string) ([]mailbox.Item, error) {
 		return nil, fmt.Errorf("mailbox of %q: %w", agent, err)
 	}
 	return r.waiting(conversation), nil
+}
+
+// Unread counts what Unseen lists, and for an empty name what Signals lists, too.
+func (d *Deliverer) Unread(agent, conversation string) int {
+	r, err := d.reader(agent)
+	if err != nil {
+		return 0
+	}
+	return r.unread(conversation)
+}
+
+// Open counts the conversations of an agent that are not over for it.
+func (d *Deliverer) Open(agent string) int {
+	r, err := d.reader(agent)
+	if err != nil {
+		return 0
+	}
+	d.fitAll(r)
+	return r.open()
 }
 
 // Shown is the highest line of a conversation that an agent was shown.
@@ -117,11 +144,14 @@ func (d *Deliverer) Shown(agent, conversation string) int64 {
 	return max(m.top, m.seen())
 }
 
-// Recipients tells how far a line got with everybody it was for.
+// Recipients tells how far a line got with everybody it was for. One without a number waits
+// for the host that gives it one.
 func (d *Deliverer) Recipients(state conv.State, e *envelope.Envelope) []api.Recipient {
 	list := []api.Recipient{}
 	for _, m := range state.Members {
-		if m.At(e.Seq) && concerns(e, m.Address) {
+		if e.Seq == 0 && m.Present() && concerns(e, m.Address) {
+			list = append(list, api.Recipient{Agent: m.Address.String(), State: api.Queued})
+		} else if m.At(e.Seq) && concerns(e, m.Address) {
 			list = append(list, api.Recipient{Agent: m.Address.String(), State: d.stateWith(m.Address, state.ID, e.Seq)})
 		}
 	}
@@ -129,6 +159,9 @@ func (d *Deliverer) Recipients(state conv.State, e *envelope.Envelope) []api.Rec
 }
 
 func (d *Deliverer) stateWith(a envelope.Address, conversation string, seq int64) string {
+	if a.Host != d.home.Host.Name && d.far != nil {
+		return d.far.State(conversation, a, seq)
+	}
 	r, err := d.local(a)
 	if r == nil || err != nil {
 		return api.Stored
@@ -150,6 +183,10 @@ func (d *Deliverer) stateWith(a envelope.Address, conversation string, seq int64
 	}
 }
 
+// Tell gives the deliverer who is told when an agent, by the name of its folder, has its
+// first live stream, or none any more; before Run. It returns at once and asks nothing here.
+func (d *Deliverer) Tell(listens func(agent string)) { d.listens = listens }
+
 // Listening reports whether an agent has a live stream.
 func (d *Deliverer) Listening(agent string) bool {
 	r, err := d.reader(agent)
@@ -161,8 +198,9 @@ func (d *Deliverer) Listening(agent string) bool {
 	return len(r.streams) > 0
 }
 
-// Streams counts the live streams.
+// Streams counts the live streams, those of observers too.
 func (d *Deliverer) Streams() (n int) {
+	n = int(d.observers.Load())
 	for _, r := range d.all() {
 		r.mu.Lock()
 		n += len(r.streams)

@@ -8,29 +8,43 @@ import (
 
 	"github.com/claude-duo/duo/daemon/bus"
 	"github.com/claude-duo/duo/daemon/conv"
-	"github.com/claude-duo/duo/daemon/ledger"
 	"github.com/claude-duo/duo/maildir/envelope"
 )
 
 // Filter says what a stream carries.
 type Filter struct {
-	Conversations []string         // none means all that the agent is in
+	Conversations []string         // none means all that the agent is in, and calls
 	After         map[string]int64 // begin behind this line; else with what was not shown yet
 	Own           bool             // the agent's own lines too
+	Typing        bool             // who is typing
+	Presence      bool             // who comes and goes, on this host
 }
 
-// Stream is a live connection of an agent. It reads the logs from its own place, so
-// it may be as slow as it likes. Next is for one goroutine, the other methods for all.
+func (f Filter) covers(conversation string) bool {
+	return len(f.Conversations) == 0 || slices.Contains(f.Conversations, conversation)
+}
+
+// carries reports whether a notice is wanted.
+func (f Filter) carries(e *envelope.Envelope) bool {
+	switch e.Type {
+	case envelope.Typing:
+		return f.Typing && f.covers(e.Conversation)
+	case envelope.Presence:
+		return f.Presence
+	}
+	return len(f.Conversations) == 0
+}
+
+// Stream is a live connection of an agent. Next and TryNext are for one goroutine, the
+// other methods for all.
 type Stream struct {
-	d      *Deliverer
-	reader *reader
-	agent  envelope.Address
-	filter Filter
-	sub    *bus.Sub
-	places map[string]int64 // the line up to which the stream has read each conversation
-	begin  map[string]begin // where it begins, for those that had lines when it began
-	queue  []string         // conversations to read
-	ready  []Line
+	feed
+	d         *Deliverer
+	reader    *reader
+	agent     envelope.Address
+	filter    Filter
+	begin     map[string]begin // where it begins, for those that had lines when it began
+	signalled uint64           // version of the newest signal that it has taken
 }
 
 // begin is where a stream begins in a conversation: behind the line seen. Of the
@@ -39,13 +53,7 @@ type Stream struct {
 type begin struct {
 	seen, passed int64
 	early        map[int64]how
-}
-
-// Line is what a stream carries.
-type Line struct {
-	ledger.Stored
-	Conversation string
-	State        conv.State
+	also         [][2]int64
 }
 
 // Attach begins a stream. From now on the agent's mail in the conversations of the
@@ -56,12 +64,19 @@ func (d *Deliverer) Attach(agent string, filter Filter) (*Stream, error) {
 		return nil, fmt.Errorf("mailbox of %q: %w", agent, err)
 	}
 	address := d.home.Address(r.name)
-	s := &Stream{d: d, reader: r, agent: address, filter: filter, places: make(map[string]int64), begin: make(map[string]begin)}
-	s.sub = d.bus.Subscribe(address)
+	topics := []bus.Topic{bus.Agent(address)}
+	if filter.Presence {
+		topics = append(topics, bus.Presence)
+	}
+	s := &Stream{d: d, reader: r, agent: address, filter: filter, begin: make(map[string]begin)}
+	s.feed = newFeed(d.ledger, d.bus.Subscribe(topics...), s)
 	behind := d.behind(address) // what was published before that and is not in the marks yet
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.streams[s] = struct{}{}
+	if d.listens != nil && len(r.streams) == 1 {
+		d.listens(r.name)
+	}
 	for id := range filter.After {
 		s.queue = append(s.queue, id)
 	}
@@ -69,7 +84,7 @@ func (d *Deliverer) Attach(agent string, filter Filter) (*Stream, error) {
 		if _, named := filter.After[id]; named || !s.covers(id) {
 			continue
 		}
-		s.begin[id] = begin{seen: m.seen(), passed: m.passed, early: maps.Clone(m.early)}
+		s.begin[id] = begin{seen: m.seen(), passed: m.passed, early: maps.Clone(m.early), also: m.also}
 		if len(m.pending) > 0 {
 			s.queue = append(s.queue, id)
 		}
@@ -77,6 +92,9 @@ func (d *Deliverer) Attach(agent string, filter Filter) (*Stream, error) {
 	s.queue = append(s.queue, slices.DeleteFunc(behind, func(id string) bool { return !s.covers(id) })...)
 	slices.Sort(s.queue)
 	s.queue = slices.Compact(s.queue)
+	if s.carriesSignals() {
+		s.ready = s.signals()
+	}
 	return s, nil
 }
 
@@ -89,15 +107,18 @@ func (d *Deliverer) behind(agent envelope.Address) []string {
 	})
 }
 
-func (s *Stream) covers(conversation string) bool {
-	return len(s.filter.Conversations) == 0 || slices.Contains(s.filter.Conversations, conversation)
-}
+func (s *Stream) covers(conversation string) bool { return s.filter.covers(conversation) }
+
+func (s *Stream) carriesSignals() bool { return len(s.filter.Conversations) == 0 }
 
 // Close ends the stream. What it did not confirm goes to the inbox.
 func (s *Stream) Close() {
 	s.sub.Close()
 	s.reader.mu.Lock()
 	delete(s.reader.streams, s)
+	if s.d.listens != nil && len(s.reader.streams) == 0 {
+		s.d.listens(s.reader.name)
+	}
 	s.reader.mu.Unlock()
 	s.d.toInbox(context.Background(), s.reader, func(_ unseen, covered bool) bool { return !covered })
 }
@@ -115,78 +136,69 @@ func (s *Stream) Confirm(conversation string, seq int64, seen bool) error {
 	return nil
 }
 
-// TryNext returns the next line, and false when there is none now.
-func (s *Stream) TryNext(ctx context.Context) (Line, bool, error) {
-	for len(s.ready) == 0 {
-		if len(s.queue) == 0 {
-			return Line{}, false, nil
-		}
-		id := s.queue[0]
-		s.queue = s.queue[1:]
-		if err := s.readMore(ctx, id); err != nil {
-			return Line{}, false, err
+// live returns the signals and notices that are new.
+func (s *Stream) live() (lines []Line) {
+	if s.carriesSignals() {
+		s.reader.mu.Lock()
+		lines = s.signals()
+		s.reader.mu.Unlock()
+	}
+	for _, e := range s.sub.Notices() {
+		if s.filter.carries(e) {
+			lines = append(lines, liveLine(e))
 		}
 	}
-	line := s.ready[0]
-	s.ready = s.ready[1:]
-	return line, true, nil
+	return lines
 }
 
 // Next returns the next line, and waits for one until ctx ends.
 func (s *Stream) Next(ctx context.Context) (Line, error) {
-	for {
-		if line, ok, err := s.TryNext(ctx); ok || err != nil {
-			return line, err
-		}
-		select {
-		case <-ctx.Done():
-			return Line{}, ctx.Err()
-		case <-s.sub.Wake():
-			s.queue = append(s.queue, slices.DeleteFunc(s.sub.Grown(), func(id string) bool { return !s.covers(id) })...)
-		}
+	line, err := s.feed.Next(ctx)
+	if err == nil {
+		s.count(line)
+	}
+	return line, err
+}
+
+// TryNext returns the next line, and false when there is none now.
+func (s *Stream) TryNext(ctx context.Context) (Line, bool, error) {
+	line, ok, err := s.feed.TryNext(ctx)
+	if ok {
+		s.count(line)
+	}
+	return line, ok, err
+}
+
+// count counts a line that is new since the stream began.
+func (s *Stream) count(line Line) {
+	if !line.Live && line.Envelope.Seq > s.begin[line.Conversation].passed {
+		s.d.count("stream", line.Envelope.Timestamp)
 	}
 }
 
-const streamBatch = 64
-
-// readMore reads the next lines of a conversation.
-func (s *Stream) readMore(ctx context.Context, id string) error {
-	return s.d.ledger.Read(ctx, id, func(v ledger.View) error {
-		place, known := s.places[id]
-		if !known {
-			place = s.start(id, v.State)
+// signals returns the signals that are new for the stream. The caller holds the
+// reader's lock.
+func (s *Stream) signals() (lines []Line) {
+	for _, signal := range s.reader.signalsAfter(s.signalled) {
+		if s.signalled > 0 || signal.waits {
+			lines = append(lines, liveLine(signal.envelope))
 		}
-		for line, err := range v.Since(place) {
-			if err != nil {
-				return err
-			}
-			if len(s.ready) == streamBatch {
-				s.queue = append([]string{id}, s.queue...)
-				break
-			}
-			place = line.Envelope.Seq
-			if s.takes(id, line.Envelope, v.State) {
-				s.ready = append(s.ready, Line{Stored: line, Conversation: id, State: v.State})
-			}
-		}
-		s.places[id] = place
-		return nil
-	})
+	}
+	s.signalled = s.reader.version
+	return lines
 }
 
 // start is the line behind which the stream begins to read a conversation: the one
 // that the client names, else the last one before what the agent was not shown.
-func (s *Stream) start(id string, state conv.State) int64 {
+func (s *Stream) start(id string, state conv.State, _ int64) int64 {
 	if after, ok := s.filter.After[id]; ok {
 		return after
 	}
-	if b, ok := s.begin[id]; ok {
-		return b.seen
-	}
+	behind := s.begin[id].seen
 	if m, ok := state.Member(s.agent); ok {
-		return m.First() - 1
+		behind = max(behind, m.First()-1)
 	}
-	return 0
+	return behind
 }
 
 // takes reports whether the client is to get a line.
@@ -194,7 +206,7 @@ func (s *Stream) takes(id string, e *envelope.Envelope, state conv.State) bool {
 	if e.Type == "" { // no envelope
 		return false
 	}
-	if e.From.Same(s.agent) && !s.filter.Own && e.Event != envelope.EventUndeliverable {
+	if e.From.Same(s.agent) && !s.filter.Own && e.Event != envelope.EventUndeliverable && e.Event != envelope.EventRestored {
 		return false
 	}
 	if m, ok := state.Member(s.agent); ok && !m.At(e.Seq) {
@@ -208,8 +220,7 @@ func (s *Stream) takes(id string, e *envelope.Envelope, state conv.State) bool {
 func (s *Stream) skipSeen(id string, seq int64) bool {
 	begin := s.begin[id]
 	if seq > begin.passed {
-		how, ok := begin.early[seq]
-		return ok && how == shown
+		return (&mark{early: begin.early, also: begin.also}).wasShown(seq)
 	}
 	s.reader.mu.Lock()
 	defer s.reader.mu.Unlock()

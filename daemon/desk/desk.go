@@ -5,18 +5,17 @@ package desk
 import (
 	"context"
 	"errors"
-	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/conv"
 	"github.com/claude-duo/duo/daemon/deliver"
 	"github.com/claude-duo/duo/daemon/ledger"
+	"github.com/claude-duo/duo/daemon/presence"
 	"github.com/claude-duo/duo/daemon/roster"
+	"github.com/claude-duo/duo/daemon/show"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/card"
 	"github.com/claude-duo/duo/maildir/convlog"
@@ -24,24 +23,49 @@ import (
 	"github.com/claude-duo/duo/maildir/mailbox"
 )
 
-const (
-	defaultLimit = 20
-	maxLimit     = 500
-	previewRunes = 100
-	settleWithin = 2 * time.Second
-)
+const settleWithin = 2 * time.Second
+
+// Calls tells how far calls are; daemon/switchboard does.
+type Calls interface {
+	Refs() *maildir.Refs
+	// Told is what an agent is told of the call that a reference means.
+	Told(agent envelope.Address, ref string) (*envelope.Envelope, error)
+}
+
+// Queue tells of what was queued for other hosts; daemon/courier does.
+type Queue interface {
+	// Find tells what is known of a message that was queued here: the envelope while it
+	// waits, else where it stands.
+	Find(id string) (waiting *envelope.Envelope, conversation string, seq int64, ok bool)
+}
+
+// Link gives the desk what was queued for other hosts, before it is asked anything.
+func (d *Desk) Link(q Queue) { d.queue = q }
+
+// Parts are what a desk knows from.
+type Parts struct {
+	Home     *maildir.Home
+	Ledger   *ledger.Ledger
+	Deliver  *deliver.Deliverer
+	Roster   *roster.Roster
+	Presence *presence.Book
+	Calls    Calls
+}
 
 // Desk answers questions about one home.
 type Desk struct {
-	home    *maildir.Home
-	ledger  *ledger.Ledger
-	deliver *deliver.Deliverer
-	roster  *roster.Roster
+	home     *maildir.Home
+	ledger   *ledger.Ledger
+	deliver  *deliver.Deliverer
+	roster   *roster.Roster
+	presence *presence.Book
+	calls    Calls
+	queue    Queue // nil where there are no other hosts
 }
 
 // New returns a desk.
-func New(home *maildir.Home, l *ledger.Ledger, d *deliver.Deliverer, agents *roster.Roster) *Desk {
-	return &Desk{home: home, ledger: l, deliver: d, roster: agents}
+func New(p Parts) *Desk {
+	return &Desk{home: p.Home, ledger: p.Ledger, deliver: p.Deliver, roster: p.Roster, presence: p.Presence, calls: p.Calls}
 }
 
 // Settle waits, for a bounded time, until what was stored before is delivered, so
@@ -54,50 +78,44 @@ func (d *Desk) Settle(ctx context.Context) {
 
 // Agent describes an agent.
 func (d *Desk) Agent(c card.Card) api.Agent {
-	a := api.Agent{
-		ID: c.ID, Name: c.Name, Address: d.home.Address(c.Name).String(),
-		Capabilities: append([]string{}, c.Capabilities...), Description: c.Description, Platform: c.Platform,
-		Unregistered: c.Unregistered, Folder: d.home.AgentDir(c.Name),
-	}
-	if items, err := d.deliver.Unseen(c.Name, ""); err == nil {
-		a.Unread = len(items)
-	}
+	a := show.Agent(d.home, c, d.deliver.Unread(c.Name, ""))
 	a.Listening = d.deliver.Listening(c.Name)
+	p := d.presence.Of(c.Name)
+	a.Status, a.Note, a.LastSeen = string(p.State), p.Note, p.LastSeen
+	a.Open = d.deliver.Open(c.Name)
 	return a
 }
 
-// Agents lists the agents that have all the capabilities and, for a text that is not
-// empty, its words in name, capabilities, description or platform.
-func (d *Desk) Agents(ctx context.Context, text string, capabilities []string, limit int) api.Agents {
+// Who describes an agent of this host or of another one. Of one that its host has not
+// told of there is nothing to say.
+func (d *Desk) Who(w show.Who) (api.Agent, error) {
+	if w.Untold {
+		return api.Agent{}, api.Errorf(api.HostUnreachable, "host %q has told of no agent %q, and is out of reach now", w.Address.Host, w.Address.Name).
+			WithNext("duo who --host %s", w.Address.Host)
+	}
+	return d.describe(w), nil
+}
+
+func (d *Desk) describe(w show.Who) api.Agent {
+	if w.Far != nil {
+		return *w.Far
+	}
+	return d.Agent(w.Card)
+}
+
+// Agents lists the agents that a query selects: those of this host, then those of others.
+func (d *Desk) Agents(ctx context.Context, q api.AgentQuery) (api.Agents, error) {
 	d.Settle(ctx)
-	cards := slices.DeleteFunc(d.roster.All(), func(c card.Card) bool {
-		return !hasAll(c, capabilities) || !mentions(c, text)
-	})
-	limit = Limit(limit)
-	list := []api.Agent{}
-	for _, c := range cards[:min(limit, len(cards))] {
-		list = append(list, d.Agent(c))
-	}
-	return api.Agents{Agents: list, More: len(cards) - len(list)}
+	all, err := d.roster.At(q.Host)
+	return show.Agents(all, q, d.describe), err
 }
 
-func hasAll(c card.Card, capabilities []string) bool {
-	for _, want := range capabilities {
-		if !slices.ContainsFunc(c.Capabilities, func(has string) bool { return strings.EqualFold(has, want) }) {
-			return false
-		}
-	}
-	return true
-}
-
-func mentions(c card.Card, text string) bool {
-	about := strings.ToLower(strings.Join(append([]string{c.Name, c.Description, c.Platform}, c.Capabilities...), " "))
-	for _, word := range strings.Fields(strings.ToLower(text)) {
-		if !strings.Contains(about, word) {
-			return false
-		}
-	}
-	return true
+// Best lists whom a match of an agent can call, the best first.
+func (d *Desk) Best(ctx context.Context, agent string, ask api.Match) []api.Agent {
+	d.Settle(ctx)
+	self := d.home.Address(agent)
+	others := slices.DeleteFunc(d.roster.Everybody(), func(w show.Who) bool { return w.Address.Same(self) })
+	return show.Best(others, ask, d.describe)
 }
 
 // Conversation summarises a conversation, for an agent that may be nobody.
@@ -107,45 +125,25 @@ func (d *Desk) Conversation(ctx context.Context, agent, id string) (api.Conversa
 	if err != nil && !errors.As(err, &damage) {
 		return api.Conversation{}, err
 	}
+	state.ID = id // which the state does not know where the first line is damaged
 	c := d.Summary(agent, state)
 	if damage != nil {
-		c.ID, c.Status, c.Reason = id, "damaged", damage.Error()
+		c = show.Damaged(c, damage)
 	}
 	return c, nil
 }
 
 // Summary is Conversation for a state that is known.
 func (d *Desk) Summary(agent string, state conv.State) api.Conversation {
-	c := api.Conversation{
-		ID: state.ID, Ref: d.ledger.Refs().Short(state.ID), Topic: state.Topic, Mode: state.Mode, Open: state.Open,
-		TurnLimit: state.TurnLimit, Turns: state.Turns, Creator: state.Creator.String(), Participants: []string{},
-		Status: "active", Reason: state.Reason, LastSeq: state.LastSeq, LastTime: state.LastTime,
-		CreatedAt: state.CreatedAt, Log: d.home.LogPath(state.ID),
-	}
-	if state.Closed {
-		c.Status = "closed"
-	}
-	for _, m := range state.Members {
-		if m.Present() {
-			c.Participants = append(c.Participants, m.Address.String())
-		} else {
-			c.Left = append(c.Left, m.Address.String())
-		}
-	}
+	unread := 0
 	if agent != "" {
-		if items, err := d.deliver.Unseen(agent, state.ID); err == nil {
-			c.Unread = len(items)
-		}
+		unread = d.deliver.Unread(agent, state.ID)
 	}
-	return c
+	return show.Conversation(d.home, d.ledger.Refs().Short(state.ID), state, unread)
 }
 
 // Query selects conversations.
-type Query struct {
-	Status string // "active", "closed", "damaged", empty for all
-	With   string // a participant besides the agent
-	Limit  int
-}
+type Query = show.Query
 
 // Conversations lists the conversations of an agent, the latest first.
 func (d *Desk) Conversations(ctx context.Context, agent string, q Query) (api.Conversations, error) {
@@ -165,104 +163,69 @@ func (d *Desk) Conversations(ctx context.Context, agent string, q Query) (api.Co
 		if err != nil { // a link to a log that is not there
 			continue
 		}
-		if c.Current = c.ID == current; q.takes(c) {
+		c.Current = c.ID == current
+		list = append(list, c)
+	}
+	return show.Conversations(list, q), nil
+}
+
+// All lists the conversations of the host, those first whose logs have changed last.
+func (d *Desk) All(ctx context.Context, q Query) (api.Conversations, error) {
+	ids, err := d.home.Conversations()
+	if err != nil {
+		return api.Conversations{}, err
+	}
+	list := []api.Conversation{}
+	for _, id := range ids {
+		c, err := d.Conversation(ctx, "", id)
+		switch {
+		case ctx.Err() != nil:
+			return api.Conversations{}, ctx.Err()
+		case err == nil: // else its log cannot be opened, or is gone
 			list = append(list, c)
 		}
 	}
-	slices.SortFunc(list, func(a, b api.Conversation) int { return int(b.LastTime - a.LastTime) })
-	limit := Limit(q.Limit)
-	return api.Conversations{Conversations: list[:min(limit, len(list))], More: max(0, len(list)-limit)}, nil
+	return show.Conversations(list, q), nil
 }
 
-func (q Query) takes(c api.Conversation) bool {
-	if q.Status != "" && q.Status != c.Status {
-		return false
+// Limit is show.Limit, for those who gather themselves.
+func Limit(n int) int { return show.Limit(n) }
+
+// source is where the messages of an agent come from.
+func (d *Desk) source(agent string, resolve func(string) (string, error)) show.Source {
+	unseen := func(conversation string) ([]mailbox.Item, error) { return d.deliver.Unseen(agent, conversation) }
+	return show.Source{
+		Refs: d.ledger.Refs(), Line: d.Message, Unseen: unseen, Resolve: resolve,
+		Calls: func() ([]api.Message, error) { return d.signals(agent) },
+		Call: func(ref string) (api.Message, error) {
+			e, err := d.calls.Told(d.home.Address(agent), ref)
+			if err != nil {
+				return api.Message{}, err
+			}
+			return show.Call(e, d.calls.Refs()), nil
+		},
 	}
-	return q.With == "" || slices.ContainsFunc(slices.Concat(c.Participants, c.Left), func(a string) bool {
-		name, _, _ := strings.Cut(a, "@")
-		return strings.EqualFold(a, q.With) || strings.EqualFold(name, q.With)
-	})
 }
 
-// Limit is how many things a list has at most, when n are asked for and 0 means the
-// usual number.
-func Limit(n int) int {
-	if n <= 0 {
-		return defaultLimit
+// signals lists what an agent was not shown of calls.
+func (d *Desk) signals(agent string) ([]api.Message, error) {
+	list, err := d.deliver.Signals(agent)
+	messages := make([]api.Message, len(list))
+	for i, e := range list {
+		messages[i] = show.Call(e, d.calls.Refs())
 	}
-	return min(n, maxLimit)
+	return messages, err
 }
 
 // Inbox lists what an agent was not shown, oldest first.
-func (d *Desk) Inbox(ctx context.Context, agent string, limit int) (api.Inbox, error) {
+func (d *Desk) Inbox(ctx context.Context, agent string, limit int, cursor api.Cursor) (api.Inbox, error) {
 	d.Settle(ctx)
-	items, err := d.deliver.Unseen(agent, "")
+	inbox, err := d.source(agent, nil).Inbox(ctx, limit, cursor)
 	if err != nil {
 		return api.Inbox{}, err
 	}
-	limit = Limit(limit)
-	inbox := api.Inbox{Items: []api.InboxItem{}, More: max(0, len(items)-limit), Failed: d.failedDrops(agent)}
-	for _, item := range items[:min(limit, len(items))] {
-		m, err := d.Message(ctx, item.Conversation, item.Seq)
-		if err != nil {
-			return api.Inbox{}, err
-		}
-		inbox.Items = append(inbox.Items, inboxItem(m))
-	}
+	inbox.Failed = show.Failed(mailbox.At(d.home.AgentDir(agent)))
 	return inbox, nil
-}
-
-func inboxItem(m api.Message) api.InboxItem {
-	e := m.Envelope
-	return api.InboxItem{
-		Ref: m.Ref, Conversation: e.Conversation, Seq: e.Seq, Topic: m.Topic, Type: string(e.Type), Event: e.Event,
-		From: e.From.String(), Timestamp: e.Timestamp, Preview: preview(Text(e)), Size: len(e.Content),
-	}
-}
-
-// Text is what there is to read in an envelope: its text, or what happened.
-func Text(e *envelope.Envelope) string {
-	switch {
-	case e.Type == envelope.System && e.Event == envelope.EventCreate:
-		return "invited you"
-	case e.Type == envelope.System && e.Event == envelope.EventInvite:
-		return "invited you"
-	case e.Type == envelope.System && e.Event == envelope.EventClose && e.Reason != "":
-		return "closed the conversation: " + e.Reason
-	case e.Type == envelope.System && e.Event == envelope.EventClose:
-		return "closed the conversation"
-	case e.Type == envelope.System && e.Event == envelope.EventUndeliverable:
-		return "not delivered: " + e.Why
-	case e.Type == envelope.Join && e.Content == "":
-		return "joined"
-	case e.Type == envelope.Leave && e.Content == "":
-		return "left"
-	}
-	return e.Content
-}
-
-func preview(text string) string {
-	text = strings.Join(strings.Fields(text), " ")
-	if utf8.RuneCountInString(text) <= previewRunes {
-		return text
-	}
-	return string([]rune(text)[:previewRunes]) + "…"
-}
-
-func (d *Desk) failedDrops(agent string) []api.FailedDrop {
-	box := mailbox.At(d.home.AgentDir(agent))
-	names, err := box.FailedDrops()
-	if err != nil {
-		return nil
-	}
-	var list []api.FailedDrop
-	for _, name := range names[:min(len(names), defaultLimit)] {
-		list = append(list, api.FailedDrop{
-			File:  filepath.Join(d.home.AgentDir(agent), mailbox.Failed, name),
-			Error: box.FailureOf(name),
-		})
-	}
-	return list
 }
 
 // Message reads one line as it is shown to somebody.
@@ -270,8 +233,7 @@ func (d *Desk) Message(ctx context.Context, conversation string, seq int64) (m a
 	err = d.ledger.Read(ctx, conversation, func(v ledger.View) error {
 		line, err := v.At(seq)
 		if errors.Is(err, convlog.ErrNoLine) {
-			ref := d.ledger.Refs().Short(conversation)
-			return api.Errorf(api.MessageNotFound, "conversation %s has no line %d; its last is %d", ref, seq, v.State.LastSeq).WithNext("duo log %s", ref)
+			return show.NoLine(d.ledger.Refs().Short(conversation), seq, v.State.LastSeq)
 		}
 		if err == nil {
 			m = d.Show(v, line.Envelope)
@@ -283,85 +245,29 @@ func (d *Desk) Message(ctx context.Context, conversation string, seq int64) (m a
 
 // Show makes of a line what a reader is shown, with the messages that crossed it.
 func (d *Desk) Show(v ledger.View, e *envelope.Envelope) api.Message {
-	ref := fmt.Sprintf("%s.%d", d.ledger.Refs().Short(v.State.ID), e.Seq)
+	ref := show.Ref(d.ledger.Refs().Short(v.State.ID), e.Seq)
 	return api.Message{Envelope: e, Ref: ref, Topic: v.State.Topic, Crossed: crossed(v, e)}
 }
 
-const maxCrossed = 100
-
-// crossed lists the messages by others that stand between what the sender had been
-// shown and what it wrote.
 func crossed(v ledger.View, e *envelope.Envelope) []int64 {
-	if e.Type != envelope.Message || e.After == nil || *e.After >= e.Seq-1 {
+	behind, ok := show.CrossedBehind(e)
+	if !ok {
 		return nil
 	}
-	var list []int64
-	for line, err := range v.Since(max(*e.After, e.Seq-1-maxCrossed)) {
-		other := line.Envelope
-		if err != nil || other.Seq >= e.Seq {
-			break
+	return show.Crossed(e, func(yield func(*envelope.Envelope, error) bool) {
+		for line, err := range v.Since(behind) {
+			if !yield(line.Envelope, err) {
+				return
+			}
 		}
-		if other.Type == envelope.Message && !other.From.Same(e.From) && other.Seq != e.ReplyTo.Seq {
-			list = append(list, other.Seq)
-		}
-	}
-	return list
+	})
 }
 
 // Read returns the bodies of messages: of the references, or of all that the agent
 // was not shown.
 func (d *Desk) Read(ctx context.Context, agent string, ask api.Read, resolve func(string) (string, error)) (api.Messages, error) {
 	d.Settle(ctx)
-	items, err := d.choose(agent, ask.Refs, resolve)
-	if err != nil {
-		return api.Messages{}, err
-	}
-	limit := Limit(ask.Limit)
-	out := api.Messages{Messages: []api.Message{}, More: max(0, len(items)-limit)}
-	for _, item := range items[:min(limit, len(items))] {
-		m, err := d.Message(ctx, item.Conversation, item.Seq)
-		if err != nil {
-			return api.Messages{}, err
-		}
-		out.Messages = append(out.Messages, m)
-	}
-	return out, nil
-}
-
-func (d *Desk) choose(agent string, refs []string, resolve func(string) (string, error)) ([]api.Place, error) {
-	if len(refs) == 0 {
-		items, err := d.deliver.Unseen(agent, "")
-		return places(items), err
-	}
-	var list []api.Place
-	for _, ref := range refs {
-		text, seq, ok := maildir.SplitRef(ref)
-		if !ok {
-			return nil, api.Errorf(api.BadReference, "%q is no reference to a message: want c9f3a.42", ref)
-		}
-		id, err := resolve(text)
-		if err != nil {
-			return nil, err
-		}
-		if seq > 0 {
-			list = append(list, api.Place{Conversation: id, Seq: seq})
-			continue
-		}
-		items, err := d.deliver.Unseen(agent, id)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, places(items)...)
-	}
-	return list, nil
-}
-
-func places(items []mailbox.Item) []api.Place {
-	list := make([]api.Place, len(items))
-	for i, item := range items {
-		list[i] = api.Place{Conversation: item.Conversation, Seq: item.Seq}
-	}
-	return list
+	return d.source(agent, resolve).Read(ctx, ask)
 }
 
 // Receipts tells how far a message got, or with seq 0 the last one.
@@ -377,7 +283,49 @@ func (d *Desk) Receipts(ctx context.Context, conversation string, seq int64) (ap
 	if err != nil {
 		return api.Receipts{}, err
 	}
-	return api.Receipts{Ref: m.Ref, Recipients: d.deliver.Recipients(state, m.Envelope)}, nil
+	return api.Receipts{Ref: m.Ref, Seq: seq, Recipients: d.deliver.Recipients(state, m.Envelope)}, nil
+}
+
+// Sent is Receipts for a message with an id that an agent has sent to another host.
+func (d *Desk) Sent(ctx context.Context, agent, id string) (api.Receipts, error) {
+	if d.queue == nil {
+		return api.Receipts{}, notSent(id)
+	}
+	waiting, conversation, seq, ok := d.queue.Find(id)
+	if waiting != nil && strings.EqualFold(waiting.From.Name, agent) {
+		state, _ := d.ledger.State(ctx, conversation) // which may not be here yet
+		return api.Receipts{Ref: id, For: state.Creator.Host, Recipients: d.deliver.Recipients(state, waiting)}, nil
+	}
+	if !ok {
+		conversation, seq = d.find(ctx, agent, id)
+	}
+	state, err := d.ledger.State(ctx, conversation)
+	if _, member := state.Member(d.home.Address(agent)); err == nil && member && seq > 0 {
+		return d.Receipts(ctx, conversation, seq)
+	}
+	if reason, failed := mailbox.At(d.home.AgentDir(agent)).Bounced(id); failed {
+		return api.Receipts{}, api.Errorf(api.NotSent, "the message was not sent: %s", reason).WithNext("duo inbox")
+	}
+	return api.Receipts{}, notSent(id)
+}
+
+func notSent(id string) error {
+	return api.Errorf(api.MessageNotFound, "no message %q of yours here", id).WithNext("duo list")
+}
+
+// find looks for a message in the conversations of an agent that other hosts order.
+func (d *Desk) find(ctx context.Context, agent, id string) (conversation string, seq int64) {
+	ids, _ := mailbox.At(d.home.AgentDir(agent)).Conversations() // an agent with none has sent nothing
+	for _, conversation := range ids {
+		state, err := d.ledger.State(ctx, conversation)
+		if err != nil || state.Origin == d.home.Host.ID {
+			continue
+		}
+		if seq, err := d.ledger.Seq(conversation, id, 0); err == nil && seq > 0 {
+			return conversation, seq
+		}
+	}
+	return "", 0
 }
 
 // Await is Receipts when every recipient has got as far as until, or when ctx ends.
@@ -389,10 +337,19 @@ func (d *Desk) Await(ctx context.Context, conversation string, seq int64, until 
 		}
 		seq = state.LastSeq
 	}
+	return d.await(ctx, until, func(ctx context.Context) (api.Receipts, error) { return d.Receipts(ctx, conversation, seq) })
+}
+
+// AwaitSent is Sent when every recipient has got as far as until, or when ctx ends.
+func (d *Desk) AwaitSent(ctx context.Context, agent, id, until string) (api.Receipts, error) {
+	return d.await(ctx, until, func(ctx context.Context) (api.Receipts, error) { return d.Sent(ctx, agent, id) })
+}
+
+func (d *Desk) await(ctx context.Context, until string, look func(context.Context) (api.Receipts, error)) (api.Receipts, error) {
 	for {
 		progress := d.deliver.Progress()
-		r, err := d.Receipts(context.WithoutCancel(ctx), conversation, seq)
-		if err != nil || reached(r.Recipients, until) {
+		r, err := look(context.WithoutCancel(ctx))
+		if err != nil || r.Seq > 0 && reached(r.Recipients, until) {
 			return r, err
 		}
 		select {

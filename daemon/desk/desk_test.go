@@ -20,6 +20,7 @@ import (
 	"github.com/claude-duo/duo/daemon/desk"
 	"github.com/claude-duo/duo/daemon/index"
 	"github.com/claude-duo/duo/daemon/ledger"
+	"github.com/claude-duo/duo/daemon/presence"
 	"github.com/claude-duo/duo/daemon/roster"
 	"github.com/claude-duo/duo/daemon/router"
 	"github.com/claude-duo/duo/daemon/work"
@@ -139,6 +140,28 @@ func TestRead(t *testing.T) {
 	read("a conversation that was seen", api.Read{Refs: []string{a.Ref}}, 0)
 }
 
+// TestEmptiedLog: mail of a conversation whose log cannot be read holds up no other mail.
+func TestEmptiedLog(t *testing.T) {
+	h := daemontest.New(t, "Atlas", "Nova")
+	empty := create(h, "Nova", "empty", "Atlas")
+	for range 3 { // more than the daemon keeps in memory
+		send(h, "Nova", empty.ID, strings.Repeat("x", 300<<10))
+	}
+	sound := create(h, "Nova", "sound", "Atlas")
+	wantList(t, "before", inbox(t, h, "Atlas")[4:], "sound.1 Nova: invited you")
+	if err := os.Truncate(h.Home().LogPath(empty.ID), 0); err != nil {
+		t.Fatal(err)
+	}
+	list, err := h.As("Atlas").Inbox(ctx, 10)
+	if err != nil || len(list.Items) != 5 || list.Items[0].Error == "" || list.Items[0].Conversation != empty.ID || list.Items[0].Seq != 1 || list.Items[4].Error != "" {
+		t.Errorf("inbox: got %s, %v, want the first item with an error", daemontest.JSON(list), err)
+	}
+	read, err := h.As("Atlas").Read(ctx, api.Read{})
+	if err != nil || len(read.Messages) != 5 || read.Messages[0].Error == "" || read.Messages[4].Envelope.Conversation != sound.ID || read.Messages[4].Error != "" {
+		t.Errorf("read: got %.1000s, %v, want the first message with an error", daemontest.JSON(read), err)
+	}
+}
+
 // TestCrossed: a message tells which ones of others its sender had not been shown.
 func TestCrossed(t *testing.T) {
 	h := daemontest.New(t, "Atlas", "Nova", "Sage")
@@ -252,8 +275,9 @@ func TestAwaitTheLast(t *testing.T) {
 	}
 	defer l.Close()
 	deliverer := deliver.New(home, l, bus.New(), queue, daemontest.Logger(t))
-	d := desk.New(home, l, deliverer, agents)
-	words := router.New(home, l, agents, deliverer, daemontest.Logger(t))
+	here := presence.New(home, x, time.Now, presence.Hooks{Changed: func(string, presence.Presence) {}}, daemontest.Logger(t))
+	d := desk.New(desk.Parts{Home: home, Ledger: l, Deliver: deliverer, Roster: agents, Presence: here})
+	words := router.New(home, l, agents, deliverer, here, daemontest.Logger(t))
 	atlas := router.Actor{Agent: home.Address("Atlas")}
 	out, err := words.Accept(ctx, atlas, &draft{Type: envelope.Message, To: []string{"Nova"}, Content: "one"})
 	if err != nil {
@@ -293,8 +317,8 @@ func TestAwaitTheLast(t *testing.T) {
 
 type follower struct{ queue *work.Queue }
 
-func (f follower) Committed(id string, _ []envelope.Address) { f.queue.Add(id) }
-func (f follower) Raw(string)                                {}
+func (f follower) Committed(id string, _ int64, _ []envelope.Address) { f.queue.Add(id) }
+func (f follower) Raw(string)                                         {}
 
 func TestConversations(t *testing.T) {
 	h := daemontest.New(t, "Atlas", "Nova", "Sage")
@@ -354,6 +378,31 @@ func TestConversations(t *testing.T) {
 	}
 }
 
+// TestConversationsOfLongAgo: the order does not depend on how far they are apart, on
+// systems with small integers either.
+func TestConversationsOfLongAgo(t *testing.T) {
+	h := daemontest.New(t, "Atlas")
+	var lines atomic.Int64
+	h.Stop()
+	h.Opts.Now = func() time.Time { // each line a month later
+		return time.UnixMilli(1_600_000_000_000 + 30*24*time.Hour.Milliseconds()*lines.Add(1))
+	}
+	h.Start()
+	want := []string{"d", "c", "b", "a"}
+	for _, topic := range []string{"a", "b", "c", "d"} {
+		create(h, "Atlas", topic)
+	}
+	answer, err := h.As("Atlas").Conversations(ctx, "", "", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []string{}
+	for _, c := range answer.Conversations {
+		got = append(got, c.Topic)
+	}
+	wantList(t, "the latest first", got, want...)
+}
+
 func TestAgents(t *testing.T) {
 	h := daemontest.New(t)
 	for _, ask := range []api.Register{
@@ -371,7 +420,7 @@ func TestAgents(t *testing.T) {
 	}
 	find := func(what, text string, capabilities []string, limit, more int, want ...string) {
 		t.Helper()
-		answer, err := h.As("").Agents(ctx, text, capabilities, limit)
+		answer, err := h.As("").Agents(ctx, api.AgentQuery{Text: text, Capabilities: capabilities, Limit: limit})
 		got := []string{}
 		for _, a := range answer.Agents {
 			got = append(got, a.Name)
@@ -405,31 +454,6 @@ func TestAgents(t *testing.T) {
 }
 
 func ptr[T any](v T) *T { return &v }
-
-func TestText(t *testing.T) {
-	for want, e := range map[string]draft{
-		"hi":                            {Type: envelope.Message, Content: "hi"},
-		"invited you":                   {Type: envelope.System, Event: envelope.EventCreate},
-		"closed the conversation":       {Type: envelope.System, Event: envelope.EventClose},
-		"closed the conversation: done": {Type: envelope.System, Event: envelope.EventClose, Reason: "done"},
-		"not delivered: too late":       {Type: envelope.System, Event: envelope.EventUndeliverable, Why: "too late"},
-		"joined":                        {Type: envelope.Join},
-		"left":                          {Type: envelope.Leave},
-		"bye":                           {Type: envelope.Leave, Content: "bye"},
-	} {
-		if got := desk.Text(&e); got != want {
-			t.Errorf("%s %s: got %q, want %q", e.Type, e.Event, got, want)
-		}
-	}
-}
-
-func TestLimit(t *testing.T) {
-	for n, want := range map[int]int{-1: 20, 0: 20, 1: 1, 20: 20, 500: 500, 501: 500, 1 << 40: 500} {
-		if got := desk.Limit(n); got != want {
-			t.Errorf("Limit(%d): got %d, want %d", n, got, want)
-		}
-	}
-}
 
 // TestAskingSettles: whoever asks right after a send finds its effect.
 func TestAskingSettles(t *testing.T) {

@@ -42,14 +42,27 @@ func (h *host) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 // ask sends a request of "METHOD /path" and returns the answer with its body.
 func (h *host) ask(route, agent, body string) (*http.Response, []byte) {
 	h.t.Helper()
-	method, path, _ := strings.Cut(route, " ")
-	req, err := http.NewRequest(method, "http://duo"+path, strings.NewReader(body))
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	req := h.request("duo", route, body)
 	if agent != "" {
 		req.Header.Set(api.AgentHeader, agent)
 	}
+	return h.do(req)
+}
+
+// request makes a request of "METHOD /path" to a host.
+func (h *host) request(to, route, body string) *http.Request {
+	h.t.Helper()
+	method, path, _ := strings.Cut(route, " ")
+	req, err := http.NewRequest(method, "http://"+to+path, strings.NewReader(body))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return req
+}
+
+func (h *host) do(req *http.Request) (*http.Response, []byte) {
+	h.t.Helper()
+	route := req.Method + " " + req.URL.Path
 	resp, err := h.http.Do(req)
 	if err != nil {
 		h.t.Fatalf("%s: %v", route, err)

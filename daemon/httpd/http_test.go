@@ -1,6 +1,7 @@
 package httpd_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -9,6 +10,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -23,6 +25,7 @@ import (
 	"github.com/claude-duo/duo/daemon/daemontest"
 	"github.com/claude-duo/duo/daemon/httpd"
 	"github.com/claude-duo/duo/maildir"
+	"github.com/claude-duo/duo/maildir/convlog"
 	"github.com/claude-duo/duo/maildir/envelope"
 )
 
@@ -60,7 +63,7 @@ func TestProblems(t *testing.T) {
 		{"POST /v1/me/read", "Atlas", `{"refs":["` + id + `.x"]}`, 422, api.BadReference},
 		{"POST /v1/me/seen", "Atlas", `{"messages":[{"conversation":"nowhere","seq":1}]}`, 422, api.BadReference},
 		{"PUT /v1/me/current", "Atlas", `{"conversation":"cffff"}`, 404, api.ConversationNotFound},
-		{"GET " + in + "x", "", "", 422, api.BadReference},
+		{"GET /v1/conversations/nowhere", "", "", 422, api.BadReference},
 		{"GET " + in + "/messages?last=few", "", "", 422, api.BadRequest},
 		{"GET /v1/conversations/cffff/messages", "", "", 404, api.ConversationNotFound},
 		{"GET " + in + "/receipts?until=read", "", "", 422, api.BadRequest},
@@ -304,6 +307,70 @@ func TestTranscript(t *testing.T) {
 	}
 }
 
+// TestBrokenTranscript: a log that fails while it is sent does not look like a short one.
+func TestBrokenTranscript(t *testing.T) {
+	h := newHost(t, "Atlas", "Nova")
+	id := h.create("Atlas", "a", "Nova")
+	h.Stop()
+	log, err := convlog.Open(h.Home().LogPath(id), convlog.Tail{}, nil, convlog.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = log.Update(t.Context(), func(tx *convlog.Tx) error {
+		for range 16 { // more than a socket takes
+			e := &draft{ID: envelope.NewID(), Type: envelope.Message, From: h.Home().Address("Nova"), Conversation: id, Content: strings.Repeat("x", 1<<20)}
+			if err := tx.Add(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := errors.Join(err, log.Close()); err != nil {
+		t.Fatal(err)
+	}
+	h.Start()
+	resp, err := h.http.Get("http://duo/v1/conversations/" + id + "/messages")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	in := bufio.NewReader(resp.Body)
+	if _, err := in.ReadBytes('\n'); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(h.Home().LogPath(id), 0); err != nil {
+		t.Fatal(err)
+	}
+	rest, err := io.ReadAll(in)
+	if !errors.Is(err, io.ErrUnexpectedEOF) || resp.StatusCode != http.StatusOK {
+		t.Errorf("rest: got %s and %d bytes, %v, want %v", resp.Status, len(rest), err, io.ErrUnexpectedEOF)
+	}
+	if len(rest) == 0 || rest[len(rest)-1] != '\n' {
+		t.Errorf("rest: got %d bytes that end in %q, want whole lines", len(rest), rest[max(0, len(rest)-10):])
+	}
+}
+
+// TestTranscriptUpToDamage: what stands before it is sent.
+func TestTranscriptUpToDamage(t *testing.T) {
+	h := newHost(t, "Atlas", "Nova")
+	id := h.create("Atlas", "a", "Nova")
+	h.send("Atlas", id, "before")
+	want, err := os.ReadFile(h.Home().LogPath(id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Stop()
+	damaged := fmt.Appendf(want, "{\"seq\":9,\"id\":%q}\n", envelope.NewID())
+	if err := os.WriteFile(h.Home().LogPath(id), damaged, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.Start()
+	resp, body := h.ask("GET /v1/conversations/"+id+"/messages", "", "")
+	if resp.StatusCode != http.StatusOK || string(body) != string(want) {
+		t.Errorf("got %s %q, want %q", resp.Status, body, want)
+	}
+}
+
 func TestFind(t *testing.T) {
 	h := newHost(t, "Atlas", "Nova")
 	id := h.create("Atlas", "a", "Nova")
@@ -327,6 +394,42 @@ func TestFind(t *testing.T) {
 	}
 	if f := get[api.Found](h, "GET /v1/refs/Nova", ""); f.Agent == nil || !f.Agent.Unregistered {
 		t.Errorf("who has unregistered: got %s, want it said", daemontest.JSON(f))
+	}
+}
+
+// TestFindNamesLikeReferences: a conversation that there is comes before an agent with
+// the name; its address names the agent.
+func TestFindNamesLikeReferences(t *testing.T) {
+	h := newHost(t, "Atlas", "Nova", "caffe", "carol")
+	id := h.create("Atlas", "a", "Nova")
+	ref := h.send("Nova", id, "hi").Conversation.Ref
+	h.Register(ref)
+	host := "@" + h.Home().Host.Name
+	for text, want := range map[string]string{
+		ref: "conversation", strings.ToUpper(ref): "conversation", ref + ".2": "message", ref + host: ref,
+		"caffe": "caffe", "CAFFE" + host: "caffe", "carol": "carol",
+	} {
+		f := get[api.Found](h, "GET /v1/refs/"+text, "")
+		got := "nothing"
+		switch {
+		case f.Conversation != nil && f.Conversation.ID == id:
+			got = "conversation"
+		case f.Message != nil && f.Message.Envelope.Conversation == id:
+			got = "message"
+		case f.Agent != nil:
+			got = f.Agent.Name
+		}
+		if got != want {
+			t.Errorf("%s: got %s, want %s", text, got, want)
+		}
+	}
+	for text, want := range map[string]api.Code{
+		"caff": api.AgentNotFound, "caffd": api.ConversationNotFound, "carola" + host: api.AgentNotFound, "carol@moon": api.HostNotFound, "caffe.1": api.ConversationNotFound,
+	} {
+		_, body := h.ask("GET /v1/refs/"+text, "", "")
+		if !bytes.Contains(body, []byte(`"code":"`+want+`"`)) {
+			t.Errorf("%s: got %s, want %s", text, body, want)
+		}
 	}
 }
 

@@ -1,6 +1,6 @@
-// Package httpd is the door for programs: HTTP and WebSocket on the local socket.
-// Who can open the socket is the user that the home belongs to; the header Duo-Agent
-// says for which of its agents a request speaks.
+// Package httpd is the door for programs: HTTP and WebSocket, on the local socket and
+// over TCP. Who can open the socket is the user that the home belongs to, and the header
+// Duo-Agent says for which of its agents a request speaks. Over TCP a token says it.
 package httpd
 
 import (
@@ -8,102 +8,90 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/auth"
+	"github.com/claude-duo/duo/daemon/copies"
 	"github.com/claude-duo/duo/daemon/deliver"
 	"github.com/claude-duo/duo/daemon/desk"
+	"github.com/claude-duo/duo/daemon/files"
 	"github.com/claude-duo/duo/daemon/ledger"
+	"github.com/claude-duo/duo/daemon/presence"
 	"github.com/claude-duo/duo/daemon/roster"
 	"github.com/claude-duo/duo/daemon/router"
+	"github.com/claude-duo/duo/daemon/switchboard"
+	"github.com/claude-duo/duo/daemon/work"
 	"github.com/claude-duo/duo/maildir"
-	"github.com/claude-duo/duo/maildir/envelope"
+	"github.com/claude-duo/duo/sync/peer"
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/gorilla/websocket"
 )
 
 const (
-	maxBody       = envelope.MaxLine
+	maxAnswer     = 8 << 20 // bytes of the messages in one answer, but for one message more
 	maxHeader     = 64 << 10
 	headerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
+	writeTimeout  = 30 * time.Second // of an answer that the client does not take
 	maxWait       = 10 * time.Minute
 	stopGrace     = 3 * time.Second
 )
 
 // Parts are what the door opens to.
 type Parts struct {
-	Home    *maildir.Home
-	Ledger  *ledger.Ledger
-	Router  *router.Router
-	Deliver *deliver.Deliverer
-	Desk    *desk.Desk
-	Roster  *roster.Roster
-	Logger  *slog.Logger
-	Status  func() api.Status
-	Stop    func() // asks the daemon to end
+	Home        *maildir.Home
+	Ledger      *ledger.Ledger
+	Router      *router.Router
+	Deliver     *deliver.Deliverer
+	Desk        *desk.Desk
+	Roster      *roster.Roster
+	Presence    *presence.Book
+	Auth        *auth.Keeper
+	Switchboard *switchboard.Switchboard
+	Files       *files.Keeper
+	Peers       *peer.Manager
+	Copies      *copies.Service
+	Door        peer.Door // where other hosts find this one
+	Logger      *slog.Logger
+	Metrics     Metrics // may be nil
+	Status      func() api.Status
+	Stop        func() // asks the daemon to end
 }
 
 // Server answers requests for one home.
 type Server struct {
 	Parts
-	http    *http.Server
-	ending  context.Context // ends streams and waits
-	end     context.CancelFunc
-	streams sync.WaitGroup
+	http     *http.Server
+	ending   context.Context // ends streams and waits
+	end      context.CancelFunc
+	streams  sync.WaitGroup
+	upgrader *websocket.Upgrader
+	address  atomic.Pointer[string] // of the door for programs with a token
 }
 
 // New returns a server; Serve starts it.
 func New(parts Parts) *Server {
-	s := &Server{Parts: parts}
+	s := &Server{Parts: parts, upgrader: newUpgrader()}
 	s.ending, s.end = context.WithCancel(context.Background())
 	s.http = &http.Server{
-		Handler: s.routes(), ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: maxHeader,
+		Handler: s.routes(), ConnContext: origins, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(parts.Logger.Handler(), slog.LevelDebug),
 	}
 	return s
 }
 
-// Listen opens the socket of the home. A socket that is left of a daemon that died is
-// replaced; one that answers is not.
-func Listen(home *maildir.Home) (net.Listener, error) {
-	path := home.SocketPath()
-	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		_ = conn.Close() // it has told us what we wanted to know
-		return nil, fmt.Errorf("socket %q: %w", path, maildir.ErrRunning)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("open socket: %w", err)
-	}
-	if err := maildir.CheckSafe(filepath.Dir(path)); err != nil {
-		return nil, fmt.Errorf("open socket: %w", err)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("open socket: %w", err)
-	}
-	listener, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("open socket: %w", err)
-	}
-	listener.(*net.UnixListener).SetUnlinkOnClose(false) // the path may be another listener's by then
-	err = os.Chmod(path, 0o600)
-	if err == nil {
-		err = home.LinkSocket(path)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open socket: %w", err), listener.Close())
-	}
-	return listener, nil
-}
-
 // Serve answers requests until ctx ends, and then lets those that are under way
 // finish for a bounded time. A socket file that somebody has deleted is made again.
-func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
+func (s *Server) Serve(ctx context.Context, socket *Socket) error {
 	defer s.end()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -115,8 +103,9 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 			}
 		})
 	}
-	serve(listener)
-	s.watchSocket(ctx, serve)
+	s.serveTCP(ctx, all.Go, serve)
+	serve(guarded{socket.Listener, s.Logger})
+	s.watchSocket(ctx, socket, func(l net.Listener) { serve(guarded{l, s.Logger}) })
 	s.end()
 	grace, stop := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
 	defer stop()
@@ -126,7 +115,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	}
 	all.Wait()
 	s.streams.Wait()
-	_ = os.Remove(s.Home.SocketPath()) // who finds one asks whether it answers
+	_ = socket.Close() // Shutdown has closed the listener
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause
 	}
@@ -136,91 +125,73 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 const lookForSocket = time.Second
 
 // watchSocket makes the socket again whenever it is missing, until ctx ends.
-func (s *Server) watchSocket(ctx context.Context, serve func(net.Listener)) {
-	tick := time.NewTicker(lookForSocket)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
+func (s *Server) watchSocket(ctx context.Context, socket *Socket, serve func(net.Listener)) {
+	work.Every(ctx, lookForSocket, func() (done bool) {
+		fresh, err := socket.restore()
+		switch {
+		case err != nil:
+			s.Logger.Warn("socket is missing", "path", socket.path, "err", err)
+		case fresh:
+			s.Logger.Warn("socket was deleted and is made again", "path", socket.path)
+			serve(socket.Listener)
 		}
-		if _, err := os.Lstat(s.Home.SocketPath()); !errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		listener, err := Listen(s.Home)
-		if err != nil {
-			s.Logger.Warn("socket is missing", "path", s.Home.SocketPath(), "err", err)
-			continue
-		}
-		s.Logger.Warn("socket was deleted and is made again", "path", s.Home.SocketPath())
-		serve(listener)
-	}
+		return false
+	})
 }
 
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc(api.RouteHealth, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	for route, h := range map[string]handler{
-		api.RouteStatus:        s.status,
-		api.RouteStop:          s.stop,
-		api.RouteRegister:      s.register,
-		api.RouteAgents:        s.agents,
-		api.RouteAgent:         s.agent,
-		api.RouteUnregister:    s.unregister,
-		api.RouteConversation:  s.conversation,
-		api.RouteReceipts:      s.receipts,
-		api.RouteFind:          s.find,
-		api.RouteMe:            s.asAgent(s.me),
-		api.RouteInbox:         s.asAgent(s.inbox),
-		api.RouteRead:          s.asAgent(s.read),
-		api.RouteShown:         s.asAgent(s.shown),
-		api.RouteEvents:        s.asAgent(s.events),
-		api.RouteGetCurrent:    s.asAgent(s.current),
-		api.RouteSetCurrent:    s.asAgent(s.setCurrent),
-		api.RouteConversations: s.asAgent(s.conversations),
-		api.RouteMessage:       s.asAgent(s.post(envelope.Message, false)),
-		api.RouteCreate:        s.asAgent(s.post(envelope.Create, false)),
-		api.RouteSend:          s.asAgent(s.post(envelope.Message, true)),
-		api.RouteInvite:        s.asAgent(s.participants),
-		api.RouteLeave:         s.asAgent(s.post(envelope.Leave, true)),
-		api.RouteClose:         s.asAgent(s.post(envelope.Close, true)),
-	} {
-		mux.Handle(route, s.funnel(h))
-	}
-	mux.Handle("/", s.funnel(noRoute))
+	s.describedRoutes(mux)
+	s.publicRoutes(mux)
 	mux.HandleFunc(api.RouteTranscript, s.transcript)
 	mux.HandleFunc(api.RouteStream, s.stream)
-	return mux
-}
-
-func noRoute(r *request) (any, error) {
-	return nil, api.Errorf(api.RouteNotFound, "there is no route %s %s", r.Method, r.URL.Path)
-}
-
-// request is one request with what all handlers need of it.
-type request struct {
-	*http.Request
-	agent string // the name of the agent that it speaks for
-}
-
-// handler answers a request with something that is sent as JSON, nil for nothing.
-type handler func(r *request) (any, error)
-
-// funnel turns a handler's answer or error into HTTP.
-func (s *Server) funnel(h handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-		answer, err := h(&request{Request: r})
-		switch {
-		case err != nil:
-			s.fail(w, r, err)
-		case answer == nil:
-			w.WriteHeader(http.StatusNoContent)
-		default:
-			s.reply(w, http.StatusOK, "application/json", answer)
-		}
+	mux.HandleFunc(api.RouteAttach, s.attach)
+	mux.HandleFunc(api.RouteAttachment, s.attachment)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		s.fail(w, r, api.Errorf(api.RouteNotFound, "there is no route %s %s", r.Method, r.URL.Path))
 	})
+	answered := s.counted(mux)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer s.dontGoOn(r)
+		if err := fromHere(r); err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		answered.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) describedRoutes(mux *http.ServeMux) huma.API {
+	door := newDoor(mux)
+	s.hostRoutes(door)
+	s.agentRoutes(door)
+	s.mailRoutes(door)
+	s.conversationRoutes(door)
+	s.callRoutes(door)
+	s.peerRoutes(door)
+	return door
+}
+
+// Describe writes the description of the routes as docs/openapi.yaml has it.
+func Describe() ([]byte, error) {
+	door := new(Server).describedRoutes(http.NewServeMux())
+	describeOthers(door.OpenAPI())
+	loosen(door.OpenAPI())
+	return door.OpenAPI().YAML()
+}
+
+// dontGoOn ends the daemon where a handler has panicked: what it has left behind, a lock
+// or half a change, is not known. The next start reads everything anew.
+func (s *Server) dontGoOn(r *http.Request) {
+	cause := recover()
+	if cause == nil {
+		return
+	}
+	if cause != http.ErrAbortHandler {
+		s.Logger.Error("request panicked, the daemon stops", "path", r.URL.Path, "err", cause, "stack", string(debug.Stack()))
+		s.Stop()
+	}
+	panic(cause) // net/http hangs up
 }
 
 func (s *Server) reply(w http.ResponseWriter, status int, kind string, answer any) {
@@ -231,97 +202,27 @@ func (s *Server) reply(w http.ResponseWriter, status int, kind string, answer an
 		return
 	}
 	w.Header().Set("Content-Type", kind)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Content-Length", strconv.Itoa(len(data)+1))
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // a connection without deadlines is not ours
 	w.WriteHeader(status)
 	_, _ = w.Write(append(data, '\n')) // a client that is gone needs no answer
 }
 
 // fail sends an error as a problem of RFC 9457.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	e := router.Translate(err, "")
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
-		e = api.Errorf(api.TooLarge, "the request is over the limit of %d bytes", large.Limit)
+	e := router.Translate(err, r.PathValue("ref"))
+	if e.Code == api.StorageFailed && r.Method == http.MethodGet {
+		e.Message = fmt.Sprintf("the log cannot be read: %v", err)
 	}
 	if e.Code == api.Internal {
 		s.Logger.Error("request failed", "path", r.URL.Path, "err", err)
 	}
-	s.reply(w, e.Status(), "application/problem+json", e.Problem())
-}
-
-// asAgent lets a handler know for which agent the request speaks.
-func (s *Server) asAgent(h handler) handler {
-	return func(r *request) (any, error) {
-		name, err := s.speaker(r.Request)
-		if err != nil {
-			return nil, err
-		}
-		r.agent = name
-		return h(r)
+	if e.Retry > 0 {
+		w.Header().Set("Retry-After", strconv.FormatInt(int64(math.Ceil(e.Retry.Seconds())), 10))
 	}
-}
-
-func (s *Server) speaker(r *http.Request) (string, error) {
-	name := r.Header.Get(api.AgentHeader)
-	if name == "" {
-		return "", api.Errorf(api.IdentityRequired, "header %s says for which agent the request speaks", api.AgentHeader).WithNext("duo register NAME")
+	if e.Code == api.Unauthorized {
+		w.Header().Set("WWW-Authenticate", "Bearer") // RFC 6750
 	}
-	c, ok := s.Roster.Get(name)
-	if !ok || c.Unregistered {
-		return "", api.Errorf(api.IdentityUnknown, "no agent named %q is registered here", name).WithNext("duo register %s", name)
-	}
-	return c.Name, nil
-}
-
-// optionalSpeaker is speaker where a request may speak for nobody.
-func (s *Server) optionalSpeaker(r *http.Request) string {
-	name, err := s.speaker(r)
-	if err != nil {
-		return ""
-	}
-	return name
-}
-
-// waiting returns a context that ends with the request, the daemon, or the time that
-// the query's wait gives.
-func (s *Server) waiting(r *http.Request) (context.Context, context.CancelFunc, error) {
-	wait := time.Duration(0)
-	if text := r.URL.Query().Get("wait"); text != "" {
-		var err error
-		if wait, err = time.ParseDuration(text); err != nil || wait < 0 {
-			return nil, nil, api.Errorf(api.BadRequest, "wait: want a duration like 30s, got %q", text)
-		}
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), min(wait, maxWait))
-	stop := context.AfterFunc(s.ending, cancel)
-	return ctx, func() { stop(); cancel() }, nil
-}
-
-// number reads an integer of the query, 0 where it is absent.
-func number(r *http.Request, name string) (int64, error) {
-	text := r.URL.Query().Get(name)
-	if text == "" {
-		return 0, nil
-	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < 0 {
-		return 0, api.Errorf(api.BadRequest, "%s: want a number, got %q", name, text)
-	}
-	return n, nil
-}
-
-// body reads the request's body as a JSON value of a type. An empty body is the zero
-// value.
-func body[T any](r *request) (value T, err error) {
-	data, err := io.ReadAll(r.Body)
-	if err != nil {
-		return value, err
-	}
-	if len(data) == 0 {
-		return value, nil
-	}
-	if err := json.Unmarshal(data, &value); err != nil {
-		return value, api.Errorf(api.BadRequest, "body: %w", err)
-	}
-	return value, nil
+	s.reply(w, e.Status(), problemType, e.Problem())
 }

@@ -5,13 +5,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
+	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/deliver"
-	"github.com/claude-duo/duo/daemon/ledger"
 	"github.com/claude-duo/duo/daemon/router"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/gorilla/websocket"
@@ -23,113 +25,115 @@ const (
 	writeWithin    = 10 * time.Second
 	lastWithin     = time.Second // for what is being written when the daemon stops
 	subscribeSoon  = 10 * time.Second
-	maxClientFrame = 64 << 10
+	maxClientFrame = envelope.MaxLine + 64<<10
 	maxReason      = 120 // bytes of text in a close frame
+	writeBuffer    = 16 << 10
+	lingerFor      = time.Second
+	lingerForSlow  = 30 * time.Second
 )
 
-var upgrader = websocket.Upgrader{
-	ReadBufferSize: 4 << 10, WriteBufferSize: 16 << 10,
-	CheckOrigin: func(r *http.Request) bool { return r.Header.Get("Origin") == "" }, // no page opens a local socket
-}
-
-// gather collects what a stream has that the query asks for, and waits for the first.
-func (s *Server) gather(r *request, stream *deliver.Stream, ctx context.Context, limit int) (any, error) {
-	out := api.Messages{Messages: []api.Message{}}
-	for len(out.Messages) < limit {
-		line, ok, err := stream.TryNext(r.Context())
-		if err == nil && !ok {
-			if len(out.Messages) > 0 {
-				break
-			}
-			line, err = stream.Next(ctx)
-		}
-		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-			out.TimedOut = true
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		if wanted(r.Request, line.Envelope) {
-			m, err := s.show(r.Context(), line)
-			if err != nil {
-				return nil, err
-			}
-			out.Messages = append(out.Messages, m)
-		}
+// newUpgrader makes what opens WebSockets. A connection has a buffer for writing only
+// while it writes; fromHere has checked the origin.
+func newUpgrader() *websocket.Upgrader {
+	return &websocket.Upgrader{
+		WriteBufferSize: writeBuffer, WriteBufferPool: new(sync.Pool),
+		CheckOrigin: func(*http.Request) bool { return true },
 	}
-	return out, nil
 }
 
-// wanted applies the query's type and from.
-func wanted(r *http.Request, e *envelope.Envelope) bool {
-	q := r.URL.Query()
-	if kind := q.Get("type"); kind != "" && kind != string(e.Type) {
-		return false
-	}
-	from := q.Get("from")
-	return from == "" || strings.EqualFold(from, e.From.Name) || strings.EqualFold(from, e.From.String())
+// session is a live connection: the client subscribes, gets a frame for each message,
+// confirms, and says things. One goroutine reads from it, another one tells what is new.
+type session struct {
+	*Server
+	conn  *websocket.Conn
+	who   caller
+	lines source
+	live  *deliver.Stream // nil for an observer
+	flow  *flow
+
+	writing sync.Mutex
 }
 
-func (s *Server) show(ctx context.Context, line deliver.Line) (m api.Message, err error) {
-	err = s.Ledger.Read(ctx, line.Conversation, func(v ledger.View) error {
-		m = s.Desk.Show(v, line.Envelope)
-		return nil
-	})
-	return m, err
+// source is where the lines of a session come from.
+type source interface {
+	Next(ctx context.Context) (deliver.Line, error)
+	Close()
 }
 
-// stream is a live connection: the client subscribes, gets a frame for each message,
-// and confirms.
+// stream opens a session. It goes on when the request is over, so that it costs no more
+// than it needs.
 func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
-	s.streams.Add(1) // while the server still knows of the connection
-	defer s.streams.Done()
-	agent, err := s.speaker(r)
+	who, err := s.admit(r, reading)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	conn, err := upgrader.Upgrade(w, r, nil)
+	s.streams.Add(1) // while the server still knows of the connection
+	conn, err := s.upgrader.Upgrade(w, r, nil)
 	if err != nil {
+		s.streams.Done()
 		return // Upgrade has answered
 	}
-	defer conn.Close()
+	conn.SetReadLimit(maxClientFrame)
+	ses := &session{Server: s, conn: conn, who: who, flow: newFlow()}
+	go func() {
+		defer s.streams.Done()
+		ses.run()
+	}()
+}
+
+func (ses *session) run() {
+	defer ses.fatal()
+	defer ses.conn.Close()
 	over := make(chan struct{})
 	defer close(over)
-	defer context.AfterFunc(s.ending, func() { // a client that takes nothing holds up nobody
+	defer context.AfterFunc(ses.ending, func() { // a client that takes nothing holds up nobody
 		select {
 		case <-over:
 		case <-time.After(lastWithin):
-			_ = conn.NetConn().Close()
+			_ = ses.conn.NetConn().Close()
 		}
 	})()
-	conn.SetReadLimit(maxClientFrame)
-	if err := s.converse(conn, agent); err != nil {
-		s.hangUp(conn, err)
+	if err := ses.converse(); err != nil {
+		ses.hangUp(err)
+		ses.linger(err)
 	}
 }
 
-func (s *Server) converse(conn *websocket.Conn, agent string) error {
-	var hello api.StreamRequest
-	if err := conn.SetReadDeadline(time.Now().Add(subscribeSoon)); err != nil {
-		return err
+// linger waits until the client has read why the stream ends, and has hung up. Were the
+// connection closed while the client still writes, its system would throw away what it
+// has not read.
+func (ses *session) linger(err error) {
+	patience := lingerFor
+	if errors.Is(err, errSlow) {
+		patience = lingerForSlow
 	}
-	if err := conn.ReadJSON(&hello); err != nil {
-		return api.Errorf(api.BadRequest, "first frame: %w", err)
+	conn := ses.conn.NetConn()
+	if conn.SetReadDeadline(time.Now().Add(patience)) == nil {
+		_, _ = io.Copy(io.Discard, conn)
 	}
-	if hello.Op != api.OpSubscribe {
-		return api.Errorf(api.BadRequest, "first frame: want op %q, got %q", api.OpSubscribe, hello.Op)
+}
+
+// fatal is dontGoOn of a session.
+func (ses *session) fatal() {
+	if cause := recover(); cause != nil {
+		ses.Logger.Error("stream panicked, the daemon stops", "agent", ses.who.agent, "err", cause, "stack", string(debug.Stack()))
+		ses.Stop()
 	}
-	filter, err := s.streamFilter(hello)
+}
+
+func (ses *session) converse() error {
+	hello, err := ses.hello()
 	if err != nil {
 		return err
 	}
-	s.Desk.Settle(s.ending) // what was stored before is old, however busy we are
-	stream, err := s.Deliver.Attach(agent, filter)
-	if err != nil {
+	if err := ses.attach(hello); err != nil {
 		return err
 	}
-	defer stream.Close()
+	defer ses.lines.Close()
+	if ses.live != nil {
+		defer ses.Presence.Attach(ses.who.agent, true)()
+	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	listening, finish := context.WithCancel(context.Background())
@@ -137,11 +141,12 @@ func (s *Server) converse(conn *websocket.Conn, agent string) error {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		cancel(s.listen(listening, conn, stream))
+		defer ses.fatal()
+		cancel(ses.listen(listening))
 	}()
-	err = s.talk(ctx, conn, stream, agent)
+	err = ses.talk(ctx)
 	finish()
-	_ = conn.SetReadDeadline(time.Now()) // ends listen where it waits
+	_ = ses.conn.SetReadDeadline(time.Now()) // ends listen where it waits
 	<-done
 	if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) {
 		return cause
@@ -149,17 +154,47 @@ func (s *Server) converse(conn *websocket.Conn, agent string) error {
 	return err
 }
 
-func (s *Server) streamFilter(hello api.StreamRequest) (deliver.Filter, error) {
-	filter := deliver.Filter{Own: hello.Own}
+// hello reads the first frame.
+func (ses *session) hello() (hello api.StreamRequest, err error) {
+	if err := ses.conn.SetReadDeadline(time.Now().Add(subscribeSoon)); err != nil {
+		return hello, err
+	}
+	if err := ses.conn.ReadJSON(&hello); err != nil {
+		return hello, api.Errorf(api.BadRequest, "first frame: %w", err)
+	}
+	if hello.Op != api.OpSubscribe {
+		return hello, api.Errorf(api.BadRequest, "first frame: want op %q, got %.40q", api.OpSubscribe, hello.Op)
+	}
+	return hello, nil
+}
+
+// attach begins to carry what the client has asked for.
+func (ses *session) attach(hello api.StreamRequest) error {
+	filter, err := ses.filter(hello)
+	if err != nil {
+		return err
+	}
+	ses.Desk.Settle(ses.ending) // what was stored before is old, however busy we are
+	if ses.who.agent == "" {
+		ses.lines = ses.Deliver.Observe(filter)
+		return nil
+	}
+	ses.live, err = ses.Deliver.Attach(ses.who.agent, filter)
+	ses.lines = ses.live
+	return err
+}
+
+func (ses *session) filter(hello api.StreamRequest) (deliver.Filter, error) {
+	filter := deliver.Filter{Own: hello.Own, Typing: hello.Typing, Presence: hello.Presence}
 	for _, ref := range hello.Conversations {
-		id, err := s.Router.Conversation(ref)
+		id, err := ses.conversationOf(ses.ending, ses.who, ref)
 		if err != nil {
 			return filter, err
 		}
 		filter.Conversations = append(filter.Conversations, id)
 	}
 	for ref, seq := range hello.After {
-		id, err := s.Router.Conversation(ref)
+		id, err := ses.conversationOf(ses.ending, ses.who, ref)
 		if err != nil {
 			return filter, err
 		}
@@ -171,19 +206,25 @@ func (s *Server) streamFilter(hello api.StreamRequest) (deliver.Filter, error) {
 	return filter, nil
 }
 
-// listen reads what the client confirms, until ctx ends and the deadline for reading
-// was set to the past. It returns why it ended.
-func (s *Server) listen(ctx context.Context, conn *websocket.Conn, stream *deliver.Stream) error {
-	extend := func(string) error {
-		err := conn.SetReadDeadline(time.Now().Add(pongWithin))
+// listen reads what the client says, until ctx ends and the deadline for reading was set
+// to the past. It returns why it ended.
+func (ses *session) listen(ctx context.Context) error {
+	extend := func() error {
+		if ses.live != nil {
+			ses.Presence.Touch(ses.who.agent)
+		}
+		err := ses.conn.SetReadDeadline(time.Now().Add(pongWithin))
 		return cmp.Or(err, ctx.Err()) // in this order: who ends ctx sets the deadline after it
 	}
-	conn.SetPongHandler(extend)
+	ses.conn.SetPongHandler(func(data string) error {
+		ses.flow.taken(data)
+		return extend()
+	})
 	for {
-		if err := extend(""); err != nil {
+		if err := extend(); err != nil {
 			return err
 		}
-		_, frame, err := conn.ReadMessage()
+		_, frame, err := ses.conn.ReadMessage()
 		if err != nil {
 			return err
 		}
@@ -191,54 +232,73 @@ func (s *Server) listen(ctx context.Context, conn *websocket.Conn, stream *deliv
 		if err := json.Unmarshal(frame, &ask); err != nil {
 			return api.Errorf(api.BadRequest, "frame: %w", err)
 		}
-		if ask.Op != api.OpConfirm {
-			return api.Errorf(api.BadRequest, "op %q: want %q", ask.Op, api.OpConfirm)
-		}
-		id, err := s.Router.Conversation(ask.Conversation)
-		if err == nil {
-			err = stream.Confirm(id, ask.Seq, ask.State == api.Seen)
-		}
-		if err != nil {
+		if err := ses.do(ctx, ask); err != nil {
 			return err
 		}
 	}
 }
 
-// talk writes messages and pings; no other goroutine writes.
-func (s *Server) talk(ctx context.Context, conn *websocket.Conn, stream *deliver.Stream, agent string) error {
-	if err := s.write(conn, api.StreamReady{Op: "ready", Agent: agent}); err != nil {
+// talk writes messages and pings.
+func (ses *session) talk(ctx context.Context) error {
+	if _, err := ses.write(api.StreamReady{Op: "ready", Agent: ses.who.agent}); err != nil {
 		return err
 	}
 	pinged := time.Now()
 	for {
-		if time.Since(pinged) >= pingEvery { // however much there is to send
-			if err := conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(writeWithin)); err != nil {
+		if ses.flow.pingDue() || time.Since(pinged) >= pingEvery { // however much there is to send
+			if err := ses.conn.WriteControl(websocket.PingMessage, ses.flow.mark(), time.Now().Add(writeWithin)); err != nil {
 				return err
 			}
 			pinged = time.Now()
 		}
-		next, cancel := context.WithDeadline(ctx, pinged.Add(pingEvery))
-		stop := context.AfterFunc(s.ending, cancel)
-		line, err := stream.Next(next)
-		stop()
-		cancel()
+		line, err := ses.next(ctx, pinged.Add(pingEvery))
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case s.ending.Err() != nil:
+		case ses.ending.Err() != nil:
 			return api.Errorf(api.Stopping, "the daemon is stopping")
 		case err == nil:
-			m, err := s.show(ctx, line)
-			if err != nil {
-				return err
-			}
-			if err := s.write(conn, m); err != nil {
+			if err := ses.tell(ctx, line); err != nil {
 				return err
 			}
 		case !errors.Is(err, context.DeadlineExceeded):
 			return err
 		}
 	}
+}
+
+func (ses *session) next(ctx context.Context, deadline time.Time) (deliver.Line, error) {
+	if err := ses.flow.wait(ctx, ses.ending.Done()); err != nil {
+		return deliver.Line{}, err
+	}
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	defer context.AfterFunc(ses.ending, cancel)()
+	return ses.lines.Next(ctx)
+}
+
+func (ses *session) tell(ctx context.Context, line deliver.Line) error {
+	m, err := ses.show(ctx, line)
+	if err != nil {
+		return err
+	}
+	n, err := ses.write(m)
+	ses.flow.sent(n)
+	return err
+}
+
+// write sends a frame, and returns how long it is.
+func (ses *session) write(frame any) (int, error) {
+	data, err := encode(frame)
+	if err != nil {
+		return 0, err
+	}
+	ses.writing.Lock()
+	defer ses.writing.Unlock()
+	if err := ses.conn.SetWriteDeadline(time.Now().Add(writeWithin)); err != nil {
+		return 0, err
+	}
+	return len(data), ses.conn.WriteMessage(websocket.TextMessage, data)
 }
 
 // encode is json.Marshal, which would read once more what a message has written.
@@ -249,34 +309,30 @@ func encode(frame any) ([]byte, error) {
 	return json.Marshal(frame)
 }
 
-func (s *Server) write(conn *websocket.Conn, frame any) error {
-	data, err := encode(frame)
-	if err != nil {
-		return err
-	}
-	if err := conn.SetWriteDeadline(time.Now().Add(writeWithin)); err != nil {
-		return err
-	}
-	return conn.WriteMessage(websocket.TextMessage, data)
-}
+// closeSlow is the code of a stream that is cut because its client takes nothing. Codes
+// from 4000 on are an application's own (RFC 6455, section 7.4.2).
+const closeSlow = 4008
 
 // hangUp tells the client why the stream ends, if it is still there.
-func (s *Server) hangUp(conn *websocket.Conn, err error) {
+func (ses *session) hangUp(err error) {
 	var closed *websocket.CloseError
 	if errors.As(err, &closed) {
 		return
 	}
 	code := websocket.CloseInternalServerErr
 	e := router.Translate(err, "")
-	switch e.Code {
-	case api.Stopping:
+	switch {
+	case errors.Is(err, errSlow):
+		code = closeSlow
+		e = api.Errorf(api.TooSlow, "%w", err)
+	case e.Code == api.Stopping:
 		code = websocket.CloseServiceRestart
-	case api.Internal, api.StorageFailed:
+	case e.Code == api.Internal || e.Code == api.StorageFailed:
 	default:
 		code = websocket.ClosePolicyViolation
 	}
 	text := string(e.Code) + ": " + e.Message
 	text = text[:min(len(text), maxReason)]
 	frame := websocket.FormatCloseMessage(code, strings.ToValidUTF8(text, ""))
-	_ = conn.WriteControl(websocket.CloseMessage, frame, time.Now().Add(time.Second)) // it may be gone
+	_ = ses.conn.WriteControl(websocket.CloseMessage, frame, time.Now().Add(time.Second)) // it may be gone
 }

@@ -1,71 +1,82 @@
 package httpd
 
 import (
-	"bufio"
-	"io"
+	"errors"
 	"math"
 	"net/http"
 	"strconv"
+	"time"
 
-	"github.com/claude-duo/duo/daemon/conv"
-	"github.com/claude-duo/duo/maildir/convlog"
+	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/ledger"
+	"github.com/claude-duo/duo/daemon/show"
 )
 
-// lines selects lines of a log.
-type lines struct {
-	after  int64 // those behind it
-	before int64 // those before it, 0 for all
-	last   int64 // the last so many, 0 for all
-	limit  int64 // the first so many, 0 for all
-}
-
-func (q *lines) parse(r *http.Request) error {
-	for name, target := range map[string]*int64{"after": &q.after, "before": &q.before, "last": &q.last, "limit": &q.limit} {
-		n, err := number(r, name)
-		if err != nil {
+// transcript sends lines of a log as they stand there, without noise. Where reading fails
+// in the middle, the connection breaks: nobody takes what came for all that there is.
+func (s *Server) transcript(w http.ResponseWriter, r *http.Request) {
+	who, err := s.admit(r, reading)
+	var span show.Span
+	id := ""
+	if err == nil {
+		span, err = spanOf(r)
+	}
+	if err == nil {
+		id, err = s.conversationOf(r.Context(), who, r.PathValue("ref"))
+	}
+	sent := 0
+	if err == nil {
+		err = s.Ledger.Read(r.Context(), id, func(v ledger.View) error {
+			if sent > 0 { // the log has failed, and is read anew
+				return errors.New("the log has failed")
+			}
+			w.Header().Set("Content-Type", "application/x-ndjson")
+			n, err := span.Write(patient{w}, v.Log, v.State.LastSeq)
+			sent += n
 			return err
-		}
-		*target = n
+		})
 	}
-	return nil
+	switch {
+	case err != nil && sent == 0:
+		s.fail(w, r, err)
+	case err != nil:
+		s.Logger.Warn("transcript ends early", "conv", id, "err", err)
+		_ = http.NewResponseController(w).Flush() // the client may be what has failed
+		panic(http.ErrAbortHandler)
+	}
 }
 
-func (q *lines) scan(log *convlog.Reader, state conv.State) (*convlog.Scanner, error) {
-	if q.before == 0 {
-		q.before = math.MaxInt64
+// patient is an answer of any length, which ends where the client takes nothing.
+type patient struct{ http.ResponseWriter }
+
+func (p patient) Write(data []byte) (int, error) {
+	if err := http.NewResponseController(p.ResponseWriter).SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return 0, err
 	}
-	if q.limit == 0 {
-		q.limit = math.MaxInt64
-	}
-	after := q.after
-	if q.last > 0 {
-		after = max(after, min(q.before-1, state.LastSeq)-q.last)
-	}
-	return log.Since(after)
+	return p.ResponseWriter.Write(data)
 }
 
-func (q *lines) send(w io.Writer, scan *convlog.Scanner) error {
-	out := bufio.NewWriterSize(w, 64<<10)
-	for n := int64(0); n < q.limit && scan.Next(); {
-		line := scan.Line()
-		if line.Noise() {
-			continue
-		}
-		if line.Seq >= q.before {
-			break
-		}
-		n++
-		if _, err := out.Write(line.Bytes); err != nil {
-			return err
-		}
-		if err := out.WriteByte('\n'); err != nil {
-			return err
+// spanOf reads which lines a query asks for.
+func spanOf(r *http.Request) (show.Span, error) {
+	var n [4]int64
+	for i, name := range []string{"after", "before", "last", "limit"} {
+		var err error
+		if n[i], err = number(r, name); err != nil {
+			return show.Span{}, err
 		}
 	}
-	if err := scan.Err(); err != nil {
-		return err
-	}
-	return out.Flush()
+	return show.Span{After: n[0], Before: n[1], Last: int(min(n[2], math.MaxInt)), Limit: int(min(n[3], math.MaxInt))}, nil
 }
 
-func itoa(n int64) string { return strconv.FormatInt(n, 10) }
+// number reads an integer of the query, 0 where it is absent.
+func number(r *http.Request, name string) (int64, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 {
+		return 0, api.Errorf(api.BadRequest, "%s: want a number, got %q", name, text)
+	}
+	return n, nil
+}

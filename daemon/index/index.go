@@ -1,5 +1,5 @@
 // Package index is a cache of what can be read from the logs: a buntdb file that may
-// be deleted at any time. A damaged one is thrown away and made again. Each value
+// be deleted at any time. A damaged one, or what is no file, is thrown away and made again. Each value
 // stands for itself, so a crash that loses some of them costs only time.
 package index
 
@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/claude-duo/duo/maildir/durable"
 	"github.com/tidwall/buntdb"
 )
 
@@ -42,6 +43,9 @@ func OpenMemory() (*Index, error) {
 }
 
 func open(path string) (*buntdb.DB, error) {
+	if err := durable.CheckRegular(path); err != nil {
+		return nil, fmt.Errorf("open index: %w", err)
+	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) // buntdb would make it readable for others
 	if err != nil {
 		return nil, fmt.Errorf("open index: %w", err)

@@ -2,11 +2,14 @@ package index_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/claude-duo/duo/daemon/index"
 )
@@ -111,6 +114,39 @@ func TestGarbageIsThrownAway(t *testing.T) {
 		put(t, x, "a", "1")
 		shut(t, x)
 		x = open(t, path, false)
+		wantValue(t, x, "a", "1")
+		shut(t, x)
+	}
+}
+
+func TestWhatIsNoFileIsThrownAway(t *testing.T) {
+	for name, put := range map[string]func(path string) error{
+		"pipe":   func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"link":   func(path string) error { return os.Symlink("pipe", path) },
+		"folder": func(path string) error { return os.Mkdir(path, 0o700) },
+	} {
+		path := filepath.Join(t.TempDir(), "index.db")
+		if err := put(path); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			x, fresh, err := index.Open(path)
+			if err != nil || !fresh {
+				t.Errorf("%s: Open: got fresh %v, %v, want an empty index", name, fresh, err)
+				return
+			}
+			if err := errors.Join(x.Put("a", []byte("1")), x.Close()); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}()
+		select {
+		case <-done:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s: Open hangs", name)
+		}
+		x := open(t, path, false)
 		wantValue(t, x, "a", "1")
 		shut(t, x)
 	}

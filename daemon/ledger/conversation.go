@@ -2,11 +2,14 @@ package ledger
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/claude-duo/duo/daemon/conv"
 	"github.com/claude-duo/duo/maildir/convlog"
@@ -17,9 +20,12 @@ import (
 type conversation struct {
 	ledger *Ledger
 	id     string
-	log    *convlog.Log
-	users  int  // guarded by the ledger
-	dead   bool // guarded by the ledger: the log has failed
+	opened func() error // opens the log, once, and tells whether it is open
+	log    *convlog.Log // set with the ledger's lock, while nobody else has the conversation yet
+
+	users int       // guarded by the ledger
+	used  time.Time // guarded by the ledger: when somebody began to use it last
+	dead  bool      // guarded by the ledger: the log has failed
 
 	queueMu sync.Mutex
 	queue   []*request
@@ -34,12 +40,19 @@ type conversation struct {
 
 	mu     sync.Mutex // guards what the lines on disk have come to
 	state  conv.State
+	size   int64    // bytes of the log that state knows, all of them on disk
 	last   []Stored // the last lines, for followers that keep up
 	noise  bool
-	raws   []*envelope.Envelope // appended with the shell, not adopted yet, in order
-	read   bool                 // the log was read up to its end once
-	damage error                // what stopped reading, nil for a sound log
-	saved  int64                // offset of the snapshot in the index
+	raws   []Raw // appended with the shell, not adopted yet, in order
+	read   bool  // the log was read up to its end once
+	damage error // what stopped reading, nil for a sound log
+	saved  int64 // offset of the snapshot in the index
+}
+
+func newConversation(l *Ledger, id string) *conversation {
+	c := &conversation{ledger: l, id: id}
+	c.opened = sync.OnceValue(c.activate)
+	return c
 }
 
 // request is one line that waits to be committed.
@@ -102,8 +115,7 @@ func (c *conversation) commit(batch []*request) {
 			r.result, r.err = c.place(tx, r.line, added)
 			r.state = c.work
 			if r.err == nil && !r.result.Duplicate {
-				e := *r.line.Envelope
-				added = append(added, Stored{Envelope: &e, Bytes: tx.Line()})
+				added = append(added, Stored{Envelope: r.line.Envelope, Bytes: tx.Line()})
 			}
 		}
 		return nil
@@ -122,22 +134,44 @@ func (c *conversation) commit(batch []*request) {
 // rules, and adds it too.
 func (c *conversation) place(tx *convlog.Tx, line Line, added []Stored) (Result, error) {
 	e := line.Envelope
-	if seq, err := findRepeat(tx, line, added); seq > 0 || err != nil {
+	if err := sound(c.id, c.work); err != nil {
+		return Result{}, err
+	}
+	if c.replica() {
+		return Result{}, fmt.Errorf("add to log of %q: %w", c.id, ErrReplica)
+	}
+	if seq, err := c.findRepeat(tx, line, added); seq > 0 || err != nil {
 		return Result{Seq: seq, Duplicate: true}, err
+	}
+	if c.ledger.behind(c.id) {
+		return Result{}, fmt.Errorf("add to log of %q: %w", c.id, ErrBehind)
 	}
 	if e.Raw != nil && *e.Raw < c.work.Adopted {
 		return Result{Duplicate: true}, nil
 	}
-	if err := c.work.Check(e, c.ledger.opts.MaxMembers); err != nil {
+	if line.Only != nil {
+		if err := line.Only(c.work); err != nil {
+			return Result{}, err
+		}
+	}
+	if err := c.work.Check(e, c.ledger.opts.Limits); err != nil {
 		return Result{}, err
 	}
 	tx.AddPrepared(line.prepared)
-	c.work = c.work.Apply(e)
-	return Result{Seq: e.Seq, Timestamp: e.Timestamp}, nil
+	c.apply(e)
+	return Result{Seq: e.Seq}, nil
+}
+
+// sound reports whether a log is that of the conversation: its first line makes it.
+func sound(id string, state conv.State) error {
+	if state.LastSeq > 0 && state.ID != id {
+		return fmt.Errorf("log of %q: %w", id, ErrForeign)
+	}
+	return nil
 }
 
 // findRepeat returns the seq of the line that is the same message, or 0.
-func findRepeat(tx *convlog.Tx, line Line, added []Stored) (int64, error) {
+func (c *conversation) findRepeat(tx *convlog.Tx, line Line, added []Stored) (int64, error) {
 	seq, err := tx.Find(line.Envelope.ID, line.After, line.Since)
 	if err != nil || seq == 0 {
 		return 0, err
@@ -146,10 +180,37 @@ func findRepeat(tx *convlog.Tx, line Line, added []Stored) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if !sameMessage(first, line.Envelope) {
+	if !c.same(first, line.Envelope) {
 		return 0, fmt.Errorf("line %d: %w", seq, ErrReused)
 	}
 	return seq, nil
+}
+
+// same reports whether an envelope says again what a line says. An invite says the same
+// when everybody it names is in by now: the line has those who were not in before.
+func (c *conversation) same(line, e *envelope.Envelope) bool {
+	a, b := *line, *e
+	if a.Event == envelope.EventInvite && b.Event == envelope.EventInvite {
+		in := func(who envelope.Address) bool { return c.work.Has(who) }
+		asked := func(who envelope.Address) bool { return slices.ContainsFunc(b.Participants, who.Same) }
+		if !all(b.Participants, in) || !all(a.Participants, asked) {
+			return false
+		}
+		a.Participants, b.Participants = nil, nil
+	}
+	if !a.From.Same(b.From) {
+		return false
+	}
+	for _, one := range []*envelope.Envelope{&a, &b} { // who brings agents in may know their hosts only now
+		one.After, one.Raw, one.From, one.Hosts, one.Signature = nil, nil, envelope.Address{}, nil, ""
+	}
+	text, _ := a.AppendDraft(nil)
+	again, _ := b.AppendDraft(nil)
+	return bytes.Equal(text, again)
+}
+
+func all[T any](list []T, is func(T) bool) bool {
+	return !slices.ContainsFunc(list, func(one T) bool { return !is(one) })
 }
 
 // repeated returns the envelope of a line in the log or in this turn.
@@ -164,33 +225,45 @@ func repeated(tx *convlog.Tx, seq int64, added []Stored) (*envelope.Envelope, er
 	return stored(line).Envelope, nil
 }
 
-func sameMessage(a, b *envelope.Envelope) bool {
-	return a.Type == b.Type && a.Event == b.Event && a.From.Same(b.From) && a.Content == b.Content
-}
-
 // update runs one turn on the log, and afterwards tells the follower what is new.
 // added are the lines that fill has added.
 func (c *conversation) update(ctx context.Context, fill func(*convlog.Tx) error, added *[]Stored) error {
+	var refused error // by fill: what others have appended was read all the same
+	turn := fill
+	if fill != nil {
+		turn = func(tx *convlog.Tx) error {
+			refused = fill(tx)
+			return refused
+		}
+	}
 	c.turn.Lock()
-	err := c.log.Update(ctx, fill)
-	var damage *convlog.DamageError
-	if errors.Is(err, convlog.ErrFailed) || err != nil && !errors.As(err, &damage) {
+	err := c.log.Update(ctx, turn)
+	damage := err
+	if refused != nil {
+		damage = nil
+	}
+	if damage == nil {
+		damage = sound(c.id, c.work)
+	} else if errors.As(err, new(*convlog.DamageError)) && !errors.Is(err, convlog.ErrFailed) {
+		damage = err
+	} else {
 		c.turn.Unlock()
 		return err
 	}
-	c.publish(err, added)
+	c.publish(damage, added)
 	c.turn.Unlock()
 	c.announce()
-	return err
+	return cmp.Or(err, damage)
 }
 
 // publish makes known what is on disk now. The caller holds the turn.
 func (c *conversation) publish(damage error, added *[]Stored) {
-	c.work.LastTime = c.log.Tail().Time
+	tail := c.log.Tail()
+	c.work.LastTime = tail.Time
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.read, c.damage, c.state = true, damage, c.work
-	c.raws = slices.DeleteFunc(c.raws, func(e *envelope.Envelope) bool { return *e.Raw < c.state.Adopted })
+	c.read, c.damage, c.state, c.size = true, damage, c.work, tail.Offset
+	c.raws = slices.DeleteFunc(c.raws, func(r Raw) bool { return *r.Draft.Raw < c.state.Adopted })
 	if c.foreign {
 		c.last, c.foreign = nil, false
 	}
@@ -201,8 +274,8 @@ func (c *conversation) publish(damage error, added *[]Stored) {
 }
 
 const (
-	maxLast      = 512       // lines kept for followers, twice as many at times
-	maxLastBytes = 128 << 10 // of these
+	maxLast      = 256      // lines kept for followers, twice as many at times
+	maxLastBytes = 64 << 10 // of these
 )
 
 // trim drops the oldest lines when there are too many. It does so rarely, and then
@@ -227,8 +300,9 @@ func (c *conversation) announce() {
 	state, raw := c.state, len(c.raws) > 0
 	c.mu.Unlock()
 	if state.LastSeq > c.announced {
+		from := c.announced + 1
 		c.announced = state.LastSeq
-		c.ledger.follower.Committed(c.id, state.Present())
+		c.ledger.follower.Committed(c.id, from, state.Present())
 	}
 	if raw {
 		c.ledger.follower.Raw(c.id)
@@ -256,6 +330,15 @@ func (c *conversation) stale() bool {
 	return !read || c.log.Changed()
 }
 
+const unfinished = 2 * time.Second
+
+// abandoned reports whether the log ends in a line without its newline that nobody has
+// touched for a while: what is appended next would be glued to it.
+func (c *conversation) abandoned() bool {
+	info, err := os.Stat(c.ledger.home.LogPath(c.id))
+	return err == nil && c.log.Changed() && time.Since(info.ModTime()) > unfinished
+}
+
 func (c *conversation) current() conv.State {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -263,9 +346,9 @@ func (c *conversation) current() conv.State {
 }
 
 func (c *conversation) view() View {
-	reader := c.log.Read()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	reader := c.log.Read(c.size)
 	if !c.noise {
 		reader.Trust(reader.Size())
 	}
@@ -279,8 +362,8 @@ func (c *conversation) observe(line convlog.Line) {
 		return
 	}
 	c.foreign = true
-	if isPlainMessage(line.Bytes) {
-		c.work = c.work.Message(line.Seq)
+	if line.From != nil {
+		c.work = c.work.Message(line.Seq, string(line.From))
 		return
 	}
 	e, err := envelope.Decode(line.Bytes)
@@ -288,55 +371,52 @@ func (c *conversation) observe(line convlog.Line) {
 		c.work.LastSeq = line.Seq
 		return
 	}
-	c.work = c.work.Apply(e)
+	c.apply(elsewhere(e, line.Offset)) // what it adopted stood before it
 }
 
-// observeNoise keeps a line that is a message somebody appended with the shell.
+// observeNoise keeps a line that somebody has appended with the shell.
 func (c *conversation) observeNoise(line convlog.Line) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.noise = true
-	if line.Offset < c.work.Adopted || !bytes.Contains(line.Bytes, []byte(`"from"`)) {
+	if line.Offset < c.work.Adopted {
 		return
 	}
-	e, err := envelope.Decode(line.Bytes)
-	if err != nil || e.Seq != 0 || e.From.IsZero() || e.Content == "" || e.Type != "" && e.Type != envelope.Message {
-		return
+	if raw, ok := parseRaw(line); ok {
+		c.raws = append(c.raws, raw)
 	}
-	e.Raw = envelope.Int(line.Offset)
-	c.raws = append(c.raws, e)
 }
 
-func (c *conversation) firstRaw() *envelope.Envelope {
+func (c *conversation) firstRaw() *Raw {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.raws) == 0 {
 		return nil
 	}
-	first := *c.raws[0]
+	first := c.raws[0]
+	draft := *first.Draft
+	first.Draft = &draft
 	return &first
-}
-
-// isPlainMessage recognises, without decoding it, a message in the form that duo
-// writes and that changes nothing but the count.
-func isPlainMessage(line []byte) bool {
-	const kind = `"type":"message",`
-	head := line[:min(len(line), 128)]
-	i := bytes.Index(head, []byte(kind))
-	return i > 0 && bytes.Count(head[:i], []byte(`"`)) == 6 && !bytes.Contains(line, []byte(`"raw":`))
 }
 
 // snapshot is what the index may keep. There is none while lines wait to be adopted:
 // a snapshot behind them would hide them.
 func (c *conversation) snapshot() (snapshot, bool) {
-	tail := c.log.Tail()
+	tail, err := c.log.Snapshot()
+	if err != nil {
+		return snapshot{}, false
+	}
+	changed := int64(0)
+	if info, err := os.Stat(c.ledger.home.LogPath(c.id)); err == nil && info.Size() == tail.Offset {
+		changed = info.ModTime().UnixNano()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.raws) > 0 || !c.read || c.state.LastSeq != tail.Seq {
+	if len(c.raws) > 0 || !c.read || c.damage != nil || c.state.LastSeq != tail.Seq {
 		return snapshot{}, false
 	}
 	c.saved = tail.Offset
-	return snapshot{State: c.state, Tail: tail, Noise: c.noise}, true
+	return snapshot{State: c.state, Tail: tail, Noise: c.noise, Changed: changed}, true
 }
 
 // unsaved is snapshot where the log has grown since the last one.

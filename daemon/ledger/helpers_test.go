@@ -73,7 +73,7 @@ type told struct {
 	present   map[string][]envelope.Address // as of the last Committed
 }
 
-func (f *told) Committed(id string, present []envelope.Address) {
+func (f *told) Committed(id string, _ int64, present []envelope.Address) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.committed[id]++
@@ -186,7 +186,7 @@ func (b *books) add(e *envelope.Envelope) ledger.Result {
 	if err != nil {
 		b.t.Fatalf("Append %q: %v", e.Content, err)
 	}
-	if !result.Duplicate && (result.Seq != e.Seq || state.LastSeq != e.Seq || result.Timestamp != e.Timestamp) {
+	if !result.Duplicate && (result.Seq != e.Seq || state.LastSeq != e.Seq) {
 		b.t.Errorf("Append %q: got %+v with last line %d, want line %d", e.Content, result, state.LastSeq, e.Seq)
 	}
 	return result
@@ -230,6 +230,16 @@ func (b *books) shell(id, text string) {
 	if _, err := f.WriteString(text); err != nil {
 		b.t.Fatal(err)
 	}
+}
+
+// bytes is what the file of a log holds.
+func (b *books) bytes(id string) []byte {
+	b.t.Helper()
+	data, err := os.ReadFile(b.home.LogPath(id))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return data
 }
 
 func (b *books) refresh(id string) {
@@ -306,7 +316,6 @@ func wantError(t *testing.T, what string, got, want error) {
 
 func wantResult(t *testing.T, what string, got, want ledger.Result) {
 	t.Helper()
-	got.Timestamp = want.Timestamp
 	if got != want {
 		t.Errorf("%s: got %+v, want %+v", what, got, want)
 	}

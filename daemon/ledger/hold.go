@@ -2,42 +2,31 @@ package ledger
 
 import (
 	"container/list"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"time"
 
-	"github.com/claude-duo/duo/daemon/conv"
 	"github.com/claude-duo/duo/maildir/convlog"
 )
-
-// snapshot is what the index keeps of a log: the state at a place in the file. It
-// stays true for as long as the file is not replaced, since logs only grow.
-type snapshot struct {
-	State conv.State   `json:"state"`
-	Tail  convlog.Tail `json:"tail"`
-	Noise bool         `json:"noise,omitempty"` // there are lines that readers pass over
-}
 
 func indexKey(id string) string { return "conversation:" + id }
 
 func (l *Ledger) load(id string) (snapshot, bool) {
-	var s snapshot
 	data, ok := l.index.Get(indexKey(id))
-	if !ok || json.Unmarshal(data, &s) != nil {
+	if !ok {
+		return snapshot{}, false
+	}
+	s, err := decodeSnapshot(data)
+	if err != nil || s.State.ID != id {
 		return snapshot{}, false
 	}
 	return s, true
 }
 
 func (l *Ledger) save(id string, s snapshot) {
-	data, err := json.Marshal(s)
-	if err == nil {
-		err = l.index.Put(indexKey(id), data)
-	}
-	if err != nil {
+	if err := l.index.Put(indexKey(id), s.encode()); err != nil {
 		l.opts.Logger.Warn("index is not written", "conv", id, "err", err)
 	}
 }
@@ -47,108 +36,155 @@ func (l *Ledger) peek(id string) *conversation {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e, ok := l.open[id]
-	if !ok || l.closed {
+	if !ok || l.closed || e.Value.(*conversation).log == nil {
 		return nil
 	}
 	return l.use(e)
 }
 
-// use counts a user of an open log. The caller holds the lock, and the ledger is not
-// closed: Close waits for the users.
+// use counts a user of a conversation. The caller holds the lock, and the ledger is
+// not closed: Close waits for the users.
 func (l *Ledger) use(e *list.Element) *conversation {
 	c := e.Value.(*conversation)
 	c.users++
+	c.used = time.Now()
 	l.work.Add(1)
 	return c
 }
 
-// hold returns the conversation with its log open. The caller releases it.
+// hold returns the conversation with its log open. The caller releases it. Who comes
+// first opens the log, and others who want the same one wait for that; the rest of the
+// ledger does not.
 func (l *Ledger) hold(id string) (*conversation, error) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.closed {
+		l.mu.Unlock()
 		return nil, ErrClosed
 	}
 	e, ok := l.open[id]
 	if !ok {
-		c, err := l.activate(id)
-		if err != nil {
-			return nil, err
-		}
-		e = l.recent.PushFront(c)
+		e = l.recent.PushFront(newConversation(l, id))
 		l.open[id] = e
-		l.evict()
 	}
 	l.recent.MoveToFront(e)
-	return l.use(e), nil
+	c := l.use(e)
+	over := l.evict()
+	l.mu.Unlock()
+	l.shut(over)
+	if err := c.opened(); err != nil {
+		l.release(c, errNotOpen)
+		return nil, err
+	}
+	return c, nil
 }
 
+// errNotOpen releases a conversation whose log could not be opened.
+var errNotOpen = errors.New("log is not open")
+
 // release ends a hold. After a failure the log is not used again: the next hold
-// reads it anew.
+// reads it anew, and where it was replaced, from its start.
 func (l *Ledger) release(c *conversation, err error) {
+	if errors.Is(err, convlog.ErrReplaced) {
+		l.save(c.id, snapshot{})
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	defer l.work.Done()
 	c.users--
-	if errors.Is(err, convlog.ErrFailed) || errors.Is(err, convlog.ErrReplaced) || errors.Is(err, fs.ErrClosed) {
+	if errors.Is(err, errNotOpen) || errors.Is(err, convlog.ErrFailed) || errors.Is(err, convlog.ErrReplaced) || errors.Is(err, fs.ErrClosed) {
 		c.dead = true
 		if e, ok := l.open[c.id]; ok && e.Value == c {
 			l.recent.Remove(e)
 			delete(l.open, c.id)
 		}
 	}
-	if c.dead && c.users == 0 {
+	if c.dead && c.users == 0 && c.log != nil {
 		_ = c.log.Close() // nothing that was acknowledged depends on it
 	}
 }
 
 // activate opens the log of a conversation where the index has left off.
-func (l *Ledger) activate(id string) (*conversation, error) {
-	path := l.home.LogPath(id)
+func (c *conversation) activate() error {
+	path := c.ledger.home.LogPath(c.id)
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%q: %w", id, ErrNotFound)
+		return fmt.Errorf("%q: %w", c.id, ErrNotFound)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open log: %w", err)
+		return fmt.Errorf("open log: %w", err)
 	}
-	s, ok := l.load(id)
+	s, ok := c.ledger.load(c.id)
 	if !ok || !s.Tail.Suits(info) {
 		s = snapshot{}
 	}
-	c := &conversation{ledger: l, id: id, work: s.State, state: s.State, noise: s.Noise, announced: s.State.LastSeq}
-	c.log, err = convlog.Open(path, s.Tail, c.observe, l.opts.Log)
-	return c, err
+	log, err := convlog.Open(path, s.Tail, c.observe, c.ledger.opts.Log)
+	if err != nil {
+		return err
+	}
+	c.work, c.state, c.noise, c.announced = s.State, s.State, s.Noise, s.State.LastSeq
+	c.ledger.mu.Lock()
+	defer c.ledger.mu.Unlock()
+	c.log = log
+	return nil
 }
 
-// evict closes logs that nobody uses while too many are open.
-func (l *Ledger) evict() {
+// evict takes off the conversations that nobody uses while there are too many. The
+// caller holds the lock and shuts them without it.
+func (l *Ledger) evict() (over []*conversation) {
 	for e := l.recent.Back(); e != nil && l.recent.Len() > l.opts.MaxOpen; {
 		c, previous := e.Value.(*conversation), e.Prev()
-		if c.users == 0 && e != l.recent.Front() {
-			l.shut(c)
+		if c.users == 0 {
+			over = append(over, c)
 			l.recent.Remove(e)
 			delete(l.open, c.id)
 		}
 		e = previous
 	}
+	return over
 }
 
-func (l *Ledger) shut(c *conversation) {
-	if s, ok := c.snapshot(); ok {
-		l.save(c.id, s)
+// idle takes off the conversations that nobody has used since before.
+func (l *Ledger) idle(before time.Time) (idle []*conversation) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for e := l.recent.Back(); e != nil; {
+		c, previous := e.Value.(*conversation), e.Prev()
+		if c.users == 0 && c.used.Before(before) {
+			idle = append(idle, c)
+			l.recent.Remove(e)
+			delete(l.open, c.id)
+		}
+		e = previous
 	}
-	if err := c.log.Close(); err != nil {
-		l.opts.Logger.Warn("log does not close", "conv", c.id, "err", err)
+	return idle
+}
+
+// shut closes logs that were taken off.
+func (l *Ledger) shut(list []*conversation) {
+	for _, c := range list {
+		if s, ok := c.unsaved(); ok {
+			l.save(c.id, s)
+		}
+		if err := c.log.Close(); err != nil {
+			l.opts.Logger.Warn("log does not close", "conv", c.id, "err", err)
+		}
 	}
 }
 
-// Checkpoint writes to the index what the open logs have come to.
+const idleAfter = 30 * time.Second
+
+// Checkpoint writes to the index what the open logs have come to, and closes those
+// that nobody has used for a while.
 func (l *Ledger) Checkpoint() {
+	l.shut(l.idle(time.Now().Add(-idleAfter)))
 	l.mu.Lock()
 	var held []*conversation
 	for e := l.recent.Front(); e != nil && !l.closed; e = e.Next() {
-		held = append(held, l.use(e))
+		if c := e.Value.(*conversation); c.log != nil {
+			used := c.used
+			held = append(held, l.use(e))
+			c.used = used // this is no use
+		}
 	}
 	l.mu.Unlock()
 	for _, c := range held {
@@ -164,15 +200,4 @@ func (l *Ledger) now() time.Time {
 		return l.opts.Log.Now()
 	}
 	return time.Now()
-}
-
-// Open lists the conversations whose logs are open, the most recently used first.
-func (l *Ledger) Open() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	ids := make([]string, 0, l.recent.Len())
-	for e := l.recent.Front(); e != nil; e = e.Next() {
-		ids = append(ids, e.Value.(*conversation).id)
-	}
-	return ids
 }

@@ -14,16 +14,17 @@ import (
 	"container/list"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/claude-duo/duo/daemon/conv"
 	"github.com/claude-duo/duo/daemon/index"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/convlog"
+	"github.com/claude-duo/duo/maildir/durable"
 	"github.com/claude-duo/duo/maildir/envelope"
 )
 
@@ -31,25 +32,30 @@ var (
 	// ErrNotFound means that there is no such conversation on this host.
 	ErrNotFound = errors.New("no such conversation")
 	// ErrReused means that another message with the same id is in the log.
-	ErrReused = errors.New("id was used for another message")
+	ErrReused = errors.New("the key or id was used for another message")
+	// ErrForeign means that the log of a conversation does not begin with the line that
+	// makes it: it is another one's, or part of one.
+	ErrForeign = errors.New("log belongs to another conversation")
 	// ErrClosed means that the daemon is stopping.
 	ErrClosed = errors.New("ledger is closed")
 )
 
 // Follower is told about lines after they are on disk. Its methods return at once.
 type Follower interface {
-	// Committed says that a conversation has grown, and who is in it.
-	Committed(conversation string, present []envelope.Address)
+	// Committed says that a conversation has grown by the lines from one on, and who
+	// is in it.
+	Committed(conversation string, from int64, present []envelope.Address)
 	// Raw says that somebody has appended lines with the shell; see Ledger.Raw.
 	Raw(conversation string)
 }
 
 // Options are settings of a ledger; the zero value has working defaults.
 type Options struct {
-	Log        convlog.Options
-	MaxOpen    int // logs held open at once, default 512
-	MaxMembers int // participants of a conversation, default 256
-	Logger     *slog.Logger
+	Log     convlog.Options
+	MaxOpen int      // logs held open at once, default 512
+	Listed  []string // the conversations, where somebody has listed them just now
+	Limits  conv.Limits
+	Logger  *slog.Logger
 }
 
 // Ledger holds the conversations of a home. Its methods may be used by several
@@ -66,6 +72,7 @@ type Ledger struct {
 	closed bool
 	open   map[string]*list.Element // of *conversation
 	recent *list.List               // most recently used first
+	paused map[string]time.Time     // conversations that take no new lines, until when
 }
 
 // Open opens the ledger of a home.
@@ -73,22 +80,22 @@ func Open(home *maildir.Home, x *index.Index, follower Follower, opts Options) (
 	if opts.MaxOpen == 0 {
 		opts.MaxOpen = 512
 	}
-	if opts.MaxMembers == 0 {
-		opts.MaxMembers = 256
-	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	ids, err := home.Conversations()
-	if err != nil {
-		return nil, err
+	ids := opts.Listed
+	if ids == nil {
+		var err error
+		if ids, err = home.Conversations(); err != nil {
+			return nil, err
+		}
 	}
 	if err := maildir.RemoveTemps(home.ConversationsDir()); err != nil {
 		return nil, err
 	}
 	return &Ledger{
 		home: home, index: x, follower: follower, opts: opts, refs: maildir.NewRefs(ids),
-		open: make(map[string]*list.Element), recent: list.New(),
+		open: make(map[string]*list.Element), recent: list.New(), paused: make(map[string]time.Time),
 	}, nil
 }
 
@@ -100,12 +107,21 @@ func (l *Ledger) Close() {
 	l.mu.Unlock()
 	l.work.Wait()
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	var rest []*conversation
 	for e := l.recent.Front(); e != nil; e = e.Next() {
-		l.shut(e.Value.(*conversation))
+		rest = append(rest, e.Value.(*conversation))
 	}
 	l.recent.Init()
 	clear(l.open)
+	l.mu.Unlock()
+	l.shut(rest)
+}
+
+// Held counts the conversations whose log is held open.
+func (l *Ledger) Held() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.recent.Len()
 }
 
 // Refs are the references of the conversations.
@@ -114,13 +130,12 @@ func (l *Ledger) Refs() *maildir.Refs { return l.refs }
 // Result tells where a line stands.
 type Result struct {
 	Seq       int64
-	Timestamp int64 // of this line; 0 for a duplicate
-	Duplicate bool  // it had been there before
+	Duplicate bool // it had been there before
 }
 
 // Create makes a conversation with its first lines; the first of them is its create
 // event. Where the conversation exists already it reports that and changes nothing.
-// When it returns nil, the lines are on disk.
+// When it returns nil, the lines are on disk: what fails behind that point is logged.
 func (l *Ledger) Create(ctx context.Context, lines []*envelope.Envelope) (existed bool, err error) {
 	l.mu.Lock()
 	closed := l.closed
@@ -134,15 +149,22 @@ func (l *Ledger) Create(ctx context.Context, lines []*envelope.Envelope) (existe
 		return false, err
 	}
 	l.refs.Add(id)
-	return err != nil, l.Refresh(ctx, id)
+	if err := l.Refresh(ctx, id); err != nil {
+		l.opts.Logger.Warn("new conversation is not read", "conv", id, "err", err)
+	}
+	return err != nil, nil
 }
 
-// Line is an envelope that asks for a place in its conversation's log.
+// Line is an envelope that asks for a place in its conversation's log. Once it has got
+// one, those who read the log share the envelope: nobody changes it.
 type Line struct {
 	Envelope *envelope.Envelope
 	// A repeat of the message is looked for behind the line After, or, where that is 0,
 	// among the lines stored since Since, in Unix milliseconds.
 	After, Since int64
+	// What must hold of the conversation when the line gets its place; nil for nothing.
+	// Where it returns an error, Append returns that, and the line is not added.
+	Only func(conv.State) error
 
 	prepared convlog.Prepared
 }
@@ -156,103 +178,124 @@ func (l *Ledger) Append(line Line) (Result, conv.State, error) {
 	if line.prepared, err = convlog.Prepare(line.Envelope); err != nil {
 		return Result{}, conv.State{}, err
 	}
-	for try := 1; ; try++ {
-		c, err := l.hold(line.Envelope.Conversation)
-		if err != nil {
-			return Result{}, conv.State{}, err
-		}
-		result, state, err := c.append(line)
-		l.release(c, err)
-		if errors.Is(err, convlog.ErrReplaced) && try == 1 {
-			continue // nothing was written: read the log that is there now
-		}
-		return result, state, err
+	var result Result
+	var state conv.State
+	err = l.with(line.Envelope.Conversation, func(c *conversation) (err error) {
+		result, state, err = c.append(line)
+		return err
+	})
+	return result, state, err
+}
+
+// with calls use with a conversation whose log is open. Where the log was closed or
+// replaced under it, before anything was written, it does so again with the log that is
+// there now.
+func (l *Ledger) with(id string, use func(*conversation) error) error {
+	err := l.once(id, use)
+	if (errors.Is(err, convlog.ErrReplaced) || errors.Is(err, fs.ErrClosed)) && !errors.Is(err, convlog.ErrFailed) {
+		err = l.once(id, use)
 	}
+	return err
+}
+
+func (l *Ledger) once(id string, use func(*conversation) error) (err error) {
+	c, err := l.hold(id)
+	if err != nil {
+		return err
+	}
+	defer func() { l.release(c, err) }()
+	return use(c)
 }
 
 // Find looks for a line in its conversation's log without adding it. A result with
 // the seq 0 means that it is not there.
 func (l *Ledger) Find(line Line) (Result, conv.State, error) {
-	c, err := l.hold(line.Envelope.Conversation)
-	if err != nil {
-		return Result{}, conv.State{}, err
-	}
 	var seq int64
-	err = c.update(context.Background(), func(tx *convlog.Tx) (err error) {
-		seq, err = findRepeat(tx, line, nil)
+	var state conv.State
+	err := l.with(line.Envelope.Conversation, func(c *conversation) error {
+		err := c.update(context.Background(), func(tx *convlog.Tx) (err error) {
+			seq, err = c.findRepeat(tx, line, nil)
+			return err
+		}, nil)
+		state = c.current()
 		return err
-	}, nil)
-	l.release(c, err)
-	return Result{Seq: seq, Duplicate: seq > 0}, c.current(), err
+	})
+	return Result{Seq: seq, Duplicate: seq > 0}, state, err
+}
+
+// Seq is the number of the line with an id behind the line after, 0 where there is none.
+func (l *Ledger) Seq(in, id string, after int64) (seq int64, err error) {
+	err = l.with(in, func(c *conversation) error {
+		return c.update(context.Background(), func(tx *convlog.Tx) (err error) {
+			seq, err = tx.Find(id, after, 0)
+			return err
+		}, nil)
+	})
+	return seq, err
 }
 
 // State is what the conversation has come to. It opens the log only where the index
 // is behind it. Of a damaged log it returns the state before the damage, and a
 // *convlog.DamageError.
-func (l *Ledger) State(ctx context.Context, id string) (conv.State, error) {
+func (l *Ledger) State(ctx context.Context, id string) (state conv.State, err error) {
+	if state, ok := l.known(id); ok {
+		return state, nil
+	}
+	err = l.with(id, func(c *conversation) error {
+		err := c.ready(ctx)
+		state = c.current()
+		return err
+	})
+	return state, err
+}
+
+// known is the state of a conversation whose log is not open, as the index has it.
+func (l *Ledger) known(id string) (conv.State, bool) {
 	if c := l.peek(id); c != nil {
-		return l.stateOf(ctx, c)
+		l.release(c, nil)
+		return conv.State{}, false
 	}
 	info, err := os.Stat(l.home.LogPath(id))
-	if errors.Is(err, fs.ErrNotExist) {
-		return conv.State{}, fmt.Errorf("%q: %w", id, ErrNotFound)
-	}
 	if err != nil {
-		return conv.State{}, fmt.Errorf("open log: %w", err)
+		return conv.State{}, false
 	}
-	if s, ok := l.load(id); ok && s.Tail.Suits(info) && s.Tail.Offset == info.Size() {
-		return s.State, nil
-	}
-	c, err := l.hold(id)
-	if err != nil {
-		return conv.State{}, err
-	}
-	return l.stateOf(ctx, c)
+	s, ok := l.load(id)
+	return s.State, ok && s.whole(info)
 }
 
-func (l *Ledger) stateOf(ctx context.Context, c *conversation) (conv.State, error) {
-	err := c.ready(ctx)
-	l.release(c, err)
-	return c.current(), err
+// Known is the state of a conversation as the index has it, where its log looks as it
+// did then. It opens nothing.
+func (l *Ledger) Known(id string, look durable.Look) (conv.State, bool) {
+	s, ok := l.load(id)
+	return s.State, ok && s.is(look)
 }
 
-// Read calls use with what is on disk of a conversation. Of a damaged log it shows
-// what stands before the damage.
+// Read calls use with what is on disk of a conversation, and once more where the log
+// failed meanwhile. Of a damaged log it shows what stands before the damage.
 func (l *Ledger) Read(ctx context.Context, id string, use func(View) error) error {
-	err := l.read(ctx, id, use)
-	if errors.Is(err, fs.ErrClosed) { // the log has failed meanwhile: read it anew
-		err = l.read(ctx, id, use)
-	}
-	return err
+	return l.with(id, func(c *conversation) error {
+		if err := c.ready(ctx); err != nil && !errors.As(err, new(*convlog.DamageError)) {
+			return err
+		}
+		return use(c.view())
+	})
 }
 
-func (l *Ledger) read(ctx context.Context, id string, use func(View) error) error {
-	c, err := l.hold(id)
-	if err != nil {
-		return err
-	}
-	var damage *convlog.DamageError
-	if err = c.ready(ctx); err == nil || errors.As(err, &damage) {
-		err = use(c.view())
-	}
-	l.release(c, err)
-	return err
-}
-
-// Refresh looks for lines that others have appended, and tells the follower.
+// Refresh looks for lines that others have appended, and tells the follower. A last
+// line that somebody has left without its newline gets one after a while.
 func (l *Ledger) Refresh(ctx context.Context, id string) error {
-	c, err := l.hold(id)
-	if err != nil {
+	return l.with(id, func(c *conversation) error {
+		l.refs.Add(id)
+		if !c.stale() {
+			c.announce() // another goroutine may have read the lines and not told yet
+			return nil
+		}
+		err := c.refresh(ctx)
+		if err == nil && c.abandoned() {
+			err = c.update(ctx, func(*convlog.Tx) error { return nil }, nil) // who writes ends the last line
+		}
 		return err
-	}
-	l.refs.Add(id)
-	if c.stale() {
-		err = c.refresh(ctx)
-	} else {
-		c.announce() // another goroutine may have read the lines and not told yet
-	}
-	l.release(c, err)
-	return err
+	})
 }
 
 // Changed reports whether a log may have lines that the ledger has not read. It
@@ -267,17 +310,16 @@ func (l *Ledger) Changed(id string) bool {
 		return false
 	}
 	s, ok := l.load(id)
-	return !ok || !s.Tail.Suits(info) || s.Tail.Offset != info.Size()
+	return !ok || !s.whole(info)
 }
 
 // Raw returns the first line that somebody has appended to the log with the shell
-// and that is not adopted yet, as a draft with its Raw set; nil when there is none.
-func (l *Ledger) Raw(id string) (*envelope.Envelope, error) {
-	c, err := l.hold(id)
-	if err != nil {
-		return nil, err
-	}
-	err = c.ready(context.Background())
-	l.release(c, err)
-	return c.firstRaw(), err
+// and that is not adopted or answered yet; nil when there is none.
+func (l *Ledger) Raw(id string) (raw *Raw, err error) {
+	err = l.with(id, func(c *conversation) error {
+		err := c.ready(context.Background())
+		raw = c.firstRaw()
+		return err
+	})
+	return raw, err
 }

@@ -1,7 +1,9 @@
 package ledger_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -25,7 +27,7 @@ func TestAppend(t *testing.T) {
 	b := newBooks(t, ledger.Options{})
 	id := b.create("a")
 	for i, content := range numbered("message ", 3) {
-		if r := b.say(id, content); r.Seq != int64(i+2) || r.Timestamp == 0 || r.Duplicate {
+		if r := b.say(id, content); r.Seq != int64(i+2) || r.Duplicate {
 			t.Errorf("%s: got %+v, want line %d", content, r, i+2)
 		}
 	}
@@ -36,7 +38,7 @@ func TestAppend(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	b := newBooks(t, ledger.Options{MaxMembers: 2})
+	b := newBooks(t, ledger.Options{Limits: conv.Limits{Members: 2}})
 	id := b.create("a")
 	var refusal *conv.Refusal
 	stranger := b.message(id, "hi")
@@ -88,8 +90,8 @@ func TestUnknownConversation(t *testing.T) {
 	wantError(t, "Read", b.Read(ctx, id, func(ledger.View) error { return nil }), ledger.ErrNotFound)
 	_, err = b.Raw(id)
 	wantError(t, "Raw", err, ledger.ErrNotFound)
-	if b.Changed(id) || len(b.Ledger.Open()) > 0 {
-		t.Errorf("got changed %v, open %q, want neither", b.Changed(id), b.Ledger.Open())
+	if b.Changed(id) || len(b.OpenLogs()) > 0 {
+		t.Errorf("got changed %v, open %q, want neither", b.Changed(id), b.OpenLogs())
 	}
 }
 
@@ -347,13 +349,16 @@ func TestRawLines(t *testing.T) {
 	if _, raw, _ := b.told.of(id); raw != 1 {
 		t.Errorf("follower: got %d calls of Raw, want 1", raw)
 	}
-	for i, want := range []string{"by echo", "second"} {
-		draft, err := b.Raw(id)
-		if err != nil || draft == nil || draft.Content != want {
-			t.Fatalf("Raw %d: got %+v, %v, want %q", i, draft, err, want)
+	for i, want := range []string{"by echo", "", "second"} {
+		raw, err := b.Raw(id)
+		if err != nil || raw == nil || raw.Draft.Content != want || (raw.Problem != nil) != (want == "") {
+			t.Fatalf("Raw %d: got %+v, %v, want %q, or a problem", i, raw, err, want)
 		}
-		e := b.message(id, draft.Content)
-		e.From, e.Raw = b.address(draft.From.Name), draft.Raw
+		e := b.message(id, raw.Draft.Content)
+		e.From, e.Raw = b.address(raw.Draft.From.Name), raw.Draft.Raw
+		if want == "" {
+			e.Type, e.Event, e.Why = envelope.System, envelope.EventUndeliverable, "no message"
+		}
 		b.add(e)
 		again := *e
 		again.ID = envelope.NewID()
@@ -364,8 +369,8 @@ func TestRawLines(t *testing.T) {
 	}
 	wantNoRaw := func(when string) {
 		t.Helper()
-		if draft, err := b.Raw(id); err != nil || draft != nil {
-			t.Errorf("Raw %s: got %+v, %v, want none", when, draft, err)
+		if raw, err := b.Raw(id); err != nil || raw != nil {
+			t.Errorf("Raw %s: got %+v, %v, want none", when, raw, err)
 		}
 	}
 	wantNoRaw("at the end")
@@ -381,6 +386,161 @@ func TestRawLines(t *testing.T) {
 	b.want(id, "by echo", "second")
 }
 
+// TestBadRawLines: what is meant as a message, however badly it is written, is not
+// passed over without a word.
+func TestBadRawLines(t *testing.T) {
+	for line, meant := range map[string]bool{
+		`{"from":"Nova","content":"x","replyTo":null}`: true,
+		`{"from":"Nova","content":"x","hops":"1"}`:     true,
+		`{"from":"Nova","content":"x","id":"abc"}`:     true,
+		`{"from":"Nova","content":"x","seq":"7"}`:      true,
+		`{"from":"No va","content":"x"}`:               true,
+		`{"from":7,"content":["x"]}`:                   true,
+		`{"from":"Nova","from":"Atlas","content":"x"}`: true,
+		`{"from":"Nova","content":"x","type":"leave"}`: true,
+		`{"from":"Nova","content":""}`:                 false,
+		`{"from":"Nova","text":"x"}`:                   false,
+		`{"from":"Nova","content":"x","seq":1}`:        false, // a repeat
+		`["from","content"]`:                           false,
+		`{"from":"Nova","content":"torn`:               false,
+		`{"data":{"from":"Nova","content":"x"}}`:       false,
+	} {
+		b := newBooks(t, ledger.Options{})
+		id := b.create("a")
+		b.shell(id, line+"\n")
+		b.refresh(id)
+		raw, err := b.Raw(id)
+		if err != nil || (raw != nil) != meant || meant && raw.Problem == nil {
+			t.Errorf("%s: got %+v, %v, want it meant as a message: %v", line, raw, err, meant)
+		}
+	}
+}
+
+// TestAnAbandonedLineIsEnded: what is appended next is not glued to it.
+func TestAnAbandonedLineIsEnded(t *testing.T) {
+	b := newBooks(t, ledger.Options{})
+	id := b.create("a")
+	b.say(id, "hi")
+	b.shell(id, `{"from":"No`)
+	b.refresh(id)
+	before := b.bytes(id)
+	old := time.Now().Add(-time.Minute)
+	if err := os.Chtimes(b.home.LogPath(id), old, old); err != nil {
+		t.Fatal(err)
+	}
+	if before[len(before)-1] == '\n' {
+		t.Fatal("a line that was just begun was ended")
+	}
+	b.refresh(id)
+	b.shell(id, `{"from":"Nova","content":"by echo"}`+"\n")
+	b.refresh(id)
+	if raw, err := b.Raw(id); err != nil || raw == nil || raw.Draft.Content != "by echo" {
+		t.Errorf("the line behind it: got %+v, %v, want it", raw, err)
+	}
+}
+
+// TestALogOfAnother: a copy of a log under another name takes nothing.
+func TestALogOfAnother(t *testing.T) {
+	b := newBooks(t, ledger.Options{})
+	id := b.create("a")
+	b.say(id, "hi")
+	copied := envelope.NamedID("copy")
+	if err := os.WriteFile(b.home.LogPath(copied), b.bytes(id), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := b.Append(ledger.Line{Envelope: b.message(copied, "lost")}); !errors.Is(err, ledger.ErrForeign) {
+		t.Errorf("Append: got %v, want ErrForeign", err)
+	}
+	if _, err := b.State(t.Context(), copied); !errors.Is(err, ledger.ErrForeign) {
+		t.Errorf("State: got %v, want ErrForeign", err)
+	}
+	b.want(id, "hi")
+}
+
+// TestOnly: a line is added where its condition holds at that moment, and else not.
+func TestOnly(t *testing.T) {
+	b := newBooks(t, ledger.Options{})
+	id := b.create("a")
+	moved := errors.New("moved")
+	only := func(s conv.State) error {
+		if s.LastSeq > 2 {
+			return moved
+		}
+		return nil
+	}
+	for i, want := range []error{nil, nil, moved, moved} {
+		if _, _, err := b.Append(ledger.Line{Envelope: b.message(id, fmt.Sprint(i)), Only: only}); !errors.Is(err, want) {
+			t.Errorf("line %d: got %v, want %v", i, err, want)
+		}
+	}
+	b.want(id, "0", "1")
+}
+
+// TestAnEditedLog: the index is not believed where the file has other bytes than it had,
+// though it is the same file and longer.
+func TestAnEditedLog(t *testing.T) {
+	b := newBooks(t, ledger.Options{})
+	id := b.create("a")
+	b.shell(id, "some noise\n")
+	b.say(id, "one")
+	b.Checkpoint()
+	sound := bytes.Replace(b.bytes(id), []byte("some noise\n"), nil, 1)
+	b.say(id, "two")
+	rest := b.bytes(id)
+	rest = rest[bytes.LastIndexByte(rest[:len(rest)-1], '\n')+1:]
+	b.reopen()
+	more := *b.message(id, "three")
+	more.Seq, more.Timestamp = 4, time.Now().UnixMilli()
+	if err := os.WriteFile(b.home.LogPath(id), slices.Concat(sound, rest, more.Append(nil), []byte("\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.refresh(id)
+	b.want(id, "one", "two", "three")
+	b.say(id, "four")
+}
+
+// TestOldRawOffsets: numbers that point into another file hide nothing.
+func TestOldRawOffsets(t *testing.T) {
+	b := newBooks(t, ledger.Options{})
+	id := b.create("a")
+	e := *b.message(id, "adopted in another file")
+	e.Seq, e.Timestamp, e.Raw = 2, time.Now().UnixMilli(), envelope.Int(1<<20)
+	b.shell(id, string(e.Append(nil))+"\n"+`{"from":"Nova","content":"by echo"}`+"\n")
+	b.refresh(id)
+	if raw, err := b.Raw(id); err != nil || raw == nil || raw.Draft.Content != "by echo" {
+		t.Errorf("got %+v, %v, want the line behind it", raw, err)
+	}
+}
+
+// TestAnotherMessageUnderTheSameID is refused, whatever it differs in.
+func TestAnotherMessageUnderTheSameID(t *testing.T) {
+	b := newBooks(t, ledger.Options{})
+	id := b.create("a")
+	b.say(id, "first")
+	e := b.message(id, "hi")
+	e.Data = json.RawMessage(`{"order":1}`)
+	b.add(e)
+	for name, change := range map[string]func(*envelope.Envelope){
+		"content": func(e *envelope.Envelope) { e.Content = "hello" },
+		"data":    func(e *envelope.Envelope) { e.Data = json.RawMessage(`{"order":2}`) },
+		"to":      func(e *envelope.Envelope) { e.To = []string{"Sage"} },
+		"replyTo": func(e *envelope.Envelope) { e.ReplyTo.Seq = 2 },
+		"unknown": func(e *envelope.Envelope) { e.Unknown = []envelope.Field{{Name: "mood", Value: json.RawMessage(`1`)}} },
+	} {
+		other := b.message(id, e.Content)
+		other.ID, other.Data = e.ID, e.Data
+		change(other)
+		if _, _, err := b.Append(ledger.Line{Envelope: other}); !errors.Is(err, ledger.ErrReused) {
+			t.Errorf("another %s: got %v, want ErrReused", name, err)
+		}
+	}
+	again := b.message(id, e.Content)
+	again.ID, again.Data, again.After = e.ID, e.Data, envelope.Int(1)
+	if result, _, err := b.Append(ledger.Line{Envelope: again}); err != nil || result.Seq != e.Seq || !result.Duplicate {
+		t.Errorf("the same: got %+v, %v, want line %d", result, err, e.Seq)
+	}
+}
+
 // TestRawLinesSurvive: what waits to be adopted is found again after a restart, and
 // when its log was closed meanwhile.
 func TestRawLinesSurvive(t *testing.T) {
@@ -391,14 +551,14 @@ func TestRawLinesSurvive(t *testing.T) {
 	b.refresh(id)
 	wantRaw := func(when string) {
 		t.Helper()
-		if draft, err := b.Raw(id); err != nil || draft == nil || draft.Content != "by echo" {
-			t.Errorf("Raw %s: got %+v, %v, want the line", when, draft, err)
+		if raw, err := b.Raw(id); err != nil || raw == nil || raw.Draft.Content != "by echo" {
+			t.Errorf("Raw %s: got %+v, %v, want the line", when, raw, err)
 		}
 	}
 	for _, topic := range []string{"b", "c", "d"} {
 		b.create(topic)
 	}
-	if open := b.Ledger.Open(); slices.Contains(open, id) {
+	if open := b.OpenLogs(); slices.Contains(open, id) {
 		t.Fatalf("open: got %q, want %s closed", open, id)
 	}
 	wantRaw("when the log was closed meanwhile")
@@ -425,7 +585,7 @@ func TestEviction(t *testing.T) {
 			if r := b.say(id, fmt.Sprint("round ", round)); r.Seq != int64(round+2) {
 				t.Errorf("round %d: got line %d, want %d", round, r.Seq, round+2)
 			}
-			if open := b.Ledger.Open(); len(open) > 2 || open[0] != id {
+			if open := b.OpenLogs(); len(open) > 2 || open[0] != id {
 				t.Errorf("open: got %q, want at most two, %s first", open, id)
 			}
 		}
@@ -573,12 +733,12 @@ func TestIdleConversations(t *testing.T) {
 	if diff := cmp.Diff(want, b.state(id)); diff != "" {
 		t.Errorf("state (-want +got):\n%s", diff)
 	}
-	if b.Changed(id) || len(b.Ledger.Open()) > 0 {
-		t.Errorf("got changed %v, open %q, want neither", b.Changed(id), b.Ledger.Open())
+	if b.Changed(id) || len(b.OpenLogs()) > 0 {
+		t.Errorf("got changed %v, open %q, want neither", b.Changed(id), b.OpenLogs())
 	}
 	b.foreign(b.message(id, "theirs"))
-	if s := b.state(id); !slices.Equal(b.Ledger.Open(), []string{id}) || s.LastSeq != 3 {
-		t.Errorf("after a foreign line: got last %d, open %q, want 3 and the log opened", s.LastSeq, b.Ledger.Open())
+	if s := b.state(id); !slices.Equal(b.OpenLogs(), []string{id}) || s.LastSeq != 3 {
+		t.Errorf("after a foreign line: got last %d, open %q, want 3 and the log opened", s.LastSeq, b.OpenLogs())
 	}
 }
 
@@ -598,8 +758,8 @@ func TestCheckpoint(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	if diff := cmp.Diff(want, b.state(id)); diff != "" || len(b.Ledger.Open()) > 0 {
-		t.Errorf("open %q, state (-want +got):\n%s", b.Ledger.Open(), diff)
+	if diff := cmp.Diff(want, b.state(id)); diff != "" || len(b.OpenLogs()) > 0 {
+		t.Errorf("open %q, state (-want +got):\n%s", b.OpenLogs(), diff)
 	}
 }
 

@@ -1,5 +1,6 @@
-// Package roster knows the agents of this host. What it knows it has read from their
-// cards; a folder that somebody has made by hand is an agent too.
+// Package roster knows the agents of this host and of those that are linked with it.
+// What it knows of its own it has read from their cards; a folder that somebody has made
+// by hand is an agent too. What it knows of others their hosts have said.
 package roster
 
 import (
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/show"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/card"
 	"github.com/claude-duo/duo/maildir/envelope"
@@ -24,11 +26,17 @@ import (
 // Roster holds the cards of a home's agents. Its methods may be used by several
 // goroutines.
 type Roster struct {
-	home *maildir.Home
+	home  *maildir.Home
+	hooks Hooks
+	peers Peers // nil for none
+	index Index // nil for none
 
 	mu     sync.RWMutex
 	agents map[string]entry // by folder name
 	writes sync.Mutex       // one change of a card at a time
+
+	farMu sync.RWMutex
+	hosts map[string]*host // other hosts, by name
 }
 
 type entry struct {
@@ -38,7 +46,7 @@ type entry struct {
 
 // New returns an empty roster; see Refresh.
 func New(home *maildir.Home) *Roster {
-	return &Roster{home: home, agents: make(map[string]entry)}
+	return &Roster{home: home, agents: make(map[string]entry), hosts: make(map[string]*host)}
 }
 
 // ErrYoung means that a folder has just been made and has no card yet: whoever makes
@@ -70,9 +78,20 @@ func (r *Roster) Refresh(name string) error {
 }
 
 func (r *Roster) forget(name string) {
+	name = strings.ToLower(name)
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.agents, strings.ToLower(name))
+	_, known := r.agents[name]
+	delete(r.agents, name)
+	r.mu.Unlock()
+	if known {
+		r.tellCard(name)
+	}
+}
+
+func (r *Roster) tellCard(name string) {
+	if r.hooks.Card != nil {
+		r.hooks.Card(name)
+	}
 }
 
 func (r *Roster) knows(name string, changed time.Time) bool {
@@ -112,9 +131,11 @@ func (r *Roster) keep(c card.Card) error {
 }
 
 func (r *Roster) set(c card.Card, changed time.Time) {
+	name := strings.ToLower(c.Name)
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.agents[strings.ToLower(c.Name)] = entry{card: c, changed: changed}
+	r.agents[name] = entry{card: c, changed: changed}
+	r.mu.Unlock()
+	r.tellCard(name)
 }
 
 // Get returns the card of an agent. A folder that is not known yet is read first.
@@ -159,37 +180,46 @@ func (r *Roster) All() []card.Card {
 }
 
 // Len is how many agents there are.
-func (r *Roster) Len() int { return len(r.All()) }
+func (r *Roster) Len() (n int) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, e := range r.agents {
+		if !e.card.Unregistered {
+			n++
+		}
+	}
+	return n
+}
 
-// Resolve returns the card that a name or an address means. The errors name what is
-// like it.
-func (r *Roster) Resolve(text string) (card.Card, error) {
-	a, err := envelope.ParseAddress(text)
+// Local returns the card of the agent of this host that a name or an address means.
+func (r *Roster) Local(text string) (card.Card, error) {
+	a, err := parse(text)
 	if err != nil {
-		return card.Card{}, api.Errorf(api.BadReference, "%w", err).WithNext("duo who")
+		return card.Card{}, err
 	}
 	if a.Host != "" && a.Host != r.home.Host.Name {
-		return card.Card{}, api.Errorf(api.HostNotFound, "no host named %q is linked with this one, which is %q", a.Host, r.home.Host.Name).WithNext("duo who")
+		return card.Card{}, api.Errorf(api.AgentNotFound, "%s is not an agent of this host, which is %q", a, r.home.Host.Name).WithNext("duo who --here")
 	}
+	return r.local(a)
+}
+
+func parse(text string) (envelope.Address, error) {
+	a, err := envelope.ParseAddress(text)
+	if err != nil {
+		return a, api.Errorf(api.BadReference, "%w", err).WithNext("duo who")
+	}
+	return a, nil
+}
+
+func (r *Roster) local(a envelope.Address) (card.Card, error) {
 	c, ok := r.Get(a.Name)
 	if !ok {
-		near := Near(a.Name, r.names())
-		e := api.Errorf(api.AgentNotFound, "no agent named %q", a.Name).WithNear(near).WithNext("duo who")
-		return card.Card{}, e
+		return card.Card{}, api.Errorf(api.AgentNotFound, "no agent named %q", a.Name).WithNear(r.like(a.Name)).WithNext("duo who")
 	}
 	if c.Unregistered {
 		return card.Card{}, api.Errorf(api.AgentNotFound, "agent %q has unregistered", c.Name).WithNext("duo who")
 	}
 	return c, nil
-}
-
-func (r *Roster) names() []string {
-	cards := r.All()
-	names := make([]string, len(cards))
-	for i, c := range cards {
-		names[i] = c.Name
-	}
-	return names
 }
 
 // Register makes an agent, or changes the card of the one with the name.
@@ -200,25 +230,18 @@ func (r *Roster) Register(ask api.Register) (c card.Card, created bool, err erro
 	r.writes.Lock()
 	defer r.writes.Unlock()
 	dir := r.home.AgentDir(ask.Name)
-	if _, err := mailbox.Open(dir); err != nil {
-		return card.Card{}, false, err
-	}
 	c, err = card.Read(dir)
 	if created = errors.Is(err, fs.ErrNotExist); created {
-		c, err = card.Card{ID: envelope.NewID()}, nil
+		c, err = card.Card{}, nil
 	}
 	if err != nil {
 		return card.Card{}, false, err
 	}
-	c.Name, c.Unregistered = ask.Name, false
-	if c.ID == "" {
-		c.ID = envelope.NewID()
+	if c, err = show.Registered(c, ask); err != nil {
+		return card.Card{}, false, err
 	}
-	set(&c.Capabilities, ask.Capabilities)
-	set(&c.Description, ask.Description)
-	set(&c.Platform, ask.Platform)
-	if err := c.Check(); err != nil {
-		return card.Card{}, false, api.Errorf(api.BadRequest, "%w", err)
+	if _, err := mailbox.Open(dir); err != nil { // not before: a folder is an agent
+		return card.Card{}, false, err
 	}
 	if err := c.Write(dir); err != nil {
 		return card.Card{}, false, err
@@ -226,16 +249,40 @@ func (r *Roster) Register(ask api.Register) (c card.Card, created bool, err erro
 	return c, created, r.keep(c)
 }
 
-func set[T any](field, value *T) {
-	if value != nil {
-		*field = *value
+// SetContact puts another agent on a list of an agent's contacts, "block" or "allow", or
+// with an empty list on none.
+func (r *Roster) SetContact(agent, other, list string) (card.Contacts, error) {
+	if list != "" && list != "block" && list != "allow" {
+		return card.Contacts{}, api.Errorf(api.BadRequest, "list %q: want block, allow, or nothing", list)
 	}
+	a, err := envelope.ParseAddress(other)
+	if err != nil {
+		return card.Contacts{}, api.Errorf(api.BadReference, "%w", err)
+	}
+	if a.Host == "" || a.Host == r.home.Host.Name {
+		known, err := r.Resolve(other)
+		if err != nil {
+			return card.Contacts{}, err
+		}
+		a = known.Address
+	}
+	if a.Same(r.home.Address(agent)) {
+		return card.Contacts{}, api.Errorf(api.BadRequest, "%s is you", a.Name)
+	}
+	r.writes.Lock()
+	defer r.writes.Unlock()
+	c, err := card.ReadContacts(r.home.AgentDir(agent))
+	if err != nil {
+		return card.Contacts{}, err
+	}
+	c = c.With(a, list)
+	return c, c.Write(r.home.AgentDir(agent))
 }
 
 // Unregister takes an agent off the list. Its folder and its history stay, and
 // registering the name again brings it back.
 func (r *Roster) Unregister(name string) (card.Card, error) {
-	c, err := r.Resolve(name)
+	c, err := r.Local(name)
 	if err != nil {
 		return card.Card{}, err
 	}

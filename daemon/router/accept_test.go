@@ -2,6 +2,7 @@ package router_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -170,7 +171,7 @@ func TestAmbiguousReference(t *testing.T) {
 	ends := make(map[string]string) // create ids by the last four digits of the conversation
 	var one, two, tail string
 	for i := 0; two == ""; i++ {
-		id := envelope.NamedID("ambiguous", fmt.Sprint(i))
+		id := envelope.NewID()
 		conversation := envelope.ConversationID(origin, id)
 		tail = conversation[32:]
 		if one = ends[tail]; one != "" {
@@ -225,8 +226,11 @@ func TestUnavailable(t *testing.T) {
 	again := &draft{ID: envelope.NewID(), Conversation: id, Content: "once"}
 	h.refuse("a full disk", "Atlas", again, api.StorageFailed)
 	failing.Store(false)
-	again.Conversation = id
-	h.Post("Atlas", again)
+	daemontest.Eventually(t, func() (bool, string) { // the watcher may have met the failing disk, too
+		again.Conversation = id
+		_, err := h.As("Atlas").Post(t.Context(), again)
+		return err == nil, fmt.Sprint(err)
+	})
 	h.wantSaid(id, "Atlas: once")
 
 	h.shell(id, `{"seq":99,"id":"`+envelope.NewID()+`","type":"message","from":"Nova@x"}`)
@@ -401,7 +405,102 @@ func TestKeysOfConversations(t *testing.T) {
 	}
 	used := envelope.NamedID("key", "create")
 	h.refuse("create with another topic", "Atlas", &draft{ID: used, Type: envelope.Create, Topic: "b", To: people("Nova")}, api.KeyReused)
-	h.refuse("create by another", "Nova", &draft{ID: used, Type: envelope.Create, Topic: "a"}, api.KeyReused)
+	h.refuse("create with others", "Atlas", &draft{ID: used, Type: envelope.Create, Topic: "a"}, api.KeyReused)
+	if posted := h.Post("Nova", &draft{ID: used, Type: envelope.Create, Topic: "a"}); !posted.Created {
+		t.Errorf("the key of another: got %+v, want a conversation of its own", posted)
+	}
+}
+
+// TestNobodyTakesTheDirectConversationOfOthers: its id is made of who they are, and
+// nobody can make a conversation with that id but by a message between them.
+func TestNobodyTakesTheDirectConversationOfOthers(t *testing.T) {
+	h := newHost(t, "Atlas", "Nova", "Sage")
+	direct := envelope.NamedID("direct", "0", h.Home().Address("Atlas").Key(), h.Home().Address("Nova").Key())
+	taken := h.Post("Sage", &draft{ID: direct, Type: envelope.Create, Topic: "mine", To: people("Atlas", "Nova"), TurnLimit: 1, Content: "x"})
+	posted := h.Post("Atlas", &draft{To: people("Nova"), Content: "private"})
+	if posted.Conversation.ID == taken.Conversation.ID || posted.Conversation.ID != envelope.ConversationID(h.Home().Host.ID, direct) || len(posted.Conversation.Participants) != 2 {
+		t.Errorf("got %+v, want a conversation of the two", posted.Conversation)
+	}
+}
+
+// TestDirectMessagesMeetAllWhomTheyName, whoever leaves in that moment.
+func TestDirectMessagesMeetAllWhomTheyName(t *testing.T) {
+	h := newHost(t, "Atlas", "Nova", "Sage")
+	var leaver sync.WaitGroup
+	done := make(chan struct{})
+	leaver.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			list, err := h.As("Sage").Conversations(t.Context(), "active", "", 1)
+			if err == nil && len(list.Conversations) > 0 {
+				_, _ = h.As("Sage").Post(t.Context(), &draft{Type: envelope.Leave, Conversation: list.Conversations[0].ID}) // it may be over already
+			}
+		}
+	})
+	for i := range 200 {
+		posted := h.Post("Atlas", &draft{To: people("Nova", "Sage"), Content: fmt.Sprint(i)})
+		if len(posted.Recipients) != 2 {
+			t.Fatalf("message %d: got %+v, want both to get it", i, posted.Recipients)
+		}
+	}
+	close(done)
+	leaver.Wait()
+}
+
+// TestMessagesToSomebodyInAConversation: who is named is in it, or the sender hears of it.
+func TestMessagesToSomebodyInAConversation(t *testing.T) {
+	h := newHost(t, "Atlas", "Nova", "Sage", "Rune")
+	id := h.Post("Atlas", &draft{Type: envelope.Create, Topic: "a", To: people("Nova", "Rune")}).Conversation.ID
+	if posted := h.Post("Atlas", &draft{Conversation: id, To: people("Nova"), Content: "hi"}); !slices.Equal(posted.Message.Envelope.To, []string{"Nova"}) {
+		t.Errorf("to: got %q, want Nova", posted.Message.Envelope.To)
+	}
+	if posted := h.Post("Atlas", &draft{Conversation: id, To: people("Rune", "nova"), Content: "hi"}); posted.Message.Envelope.To != nil {
+		t.Errorf("to all: got %q, want it directed to nobody", posted.Message.Envelope.To)
+	}
+	h.refuse("nobody", "Atlas", &draft{Conversation: id, To: people("Ghost"), Content: "hi"}, api.AgentNotFound)
+	if err := h.refuse("who is not in it", "Atlas", &draft{Conversation: id, To: people("Nova", "Sage"), Content: "hi"}, api.NotParticipant); !strings.Contains(err.Message, "Sage") {
+		t.Errorf("got %v, want Sage named", err)
+	}
+}
+
+// TestNothingOfACreateIsLost: what its first message has beside the text is in the log.
+func TestNothingOfACreateIsLost(t *testing.T) {
+	h := newHost(t, "Atlas", "Nova")
+	attached := []envelope.Attachment{h.Upload("Atlas", "a.txt", "a")}
+	posted := h.Post("Atlas", &draft{
+		Type: envelope.Create, Topic: "a", Mode: "async", To: people("Nova"), Content: "hi", Data: json.RawMessage(`{"a":1}`),
+		Attachments: attached, Auto: true, Hops: 1, Unknown: []envelope.Field{{Name: "mood", Value: json.RawMessage(`"calm"`)}},
+	})
+	log := h.Log(posted.Conversation.ID)
+	if e := log[1]; e.Content != "hi" || string(e.Data) != `{"a":1}` || len(e.Attachments) != 1 || !e.Auto || e.Hops != 1 || len(e.Unknown) != 1 || e.Topic != "" || e.Mode != "" {
+		t.Errorf("first message: got %s, want all that the draft has", e.Append(nil))
+	}
+	if e := log[0]; e.Topic != "a" || e.Mode != "async" || len(e.Participants) != 2 {
+		t.Errorf("create: got %s, want the topic, mode and people", e.Append(nil))
+	}
+}
+
+// TestTermsOfAMessage: a message that begins a conversation says how it shall be, in
+// words that there are.
+func TestTermsOfAMessage(t *testing.T) {
+	h := newHost(t, "Atlas", "Nova")
+	h.refuse("another mode", "Atlas", &draft{To: people("Nova"), Topic: "a", Mode: "nonsense", Content: "hi"}, api.BadRequest)
+	posted := h.Post("Atlas", &draft{To: people("Nova"), Topic: "a", Mode: "live", Open: true, TurnLimit: 3, Content: "hi"})
+	if c := posted.Conversation; c.Mode != "live" || !c.Open || c.TurnLimit != 3 {
+		t.Errorf("got %+v, want it live, open and of 3 turns", c)
+	}
+}
+
+// TestAfterBeyondTheEnd is refused: it would hide a repeat.
+func TestAfterBeyondTheEnd(t *testing.T) {
+	h := newHost(t, "Atlas", "Nova")
+	id := h.Post("Atlas", &draft{To: people("Nova"), Content: "hi"}).Conversation.ID
+	h.refuse("after", "Atlas", &draft{Conversation: id, Content: "pay", After: envelope.Int(9999)}, api.MessageNotFound)
+	h.Post("Atlas", &draft{Conversation: id, Content: "pay", After: envelope.Int(2)})
 }
 
 // TestLimits of the home's own configuration.
@@ -485,7 +584,7 @@ func TestTranslate(t *testing.T) {
 		api.ConversationNotFound: {ledger.ErrNotFound},
 		api.KeyReused:            {ledger.ErrReused},
 		api.Stopping:             {ledger.ErrClosed},
-		api.Busy:                 {convlog.ErrBusy},
+		api.Busy:                 {convlog.ErrBusy, ledger.ErrBehind},
 		api.StorageFailed:        {convlog.ErrFailed, convlog.ErrReplaced, syscall.ENOSPC, syscall.EROFS, syscall.EIO, syscall.EDQUOT, os.ErrPermission},
 		api.Internal:             {errors.New("something else"), context.Canceled},
 		api.AgentNotFound:        {api.Errorf(api.AgentNotFound, "known already")},

@@ -78,7 +78,7 @@ func TestBadDrops(t *testing.T) {
 		"nul.json":      {`{"to":"Nova","content":"a\u0000b"}`, []string{"U+0000"}},
 		"empty.json":    {`{"to":"Nova"}`, []string{"empty"}},
 		"nowhere.json":  {`{"content":"hi"}`, []string{"say where it goes"}},
-		"self.json":     {`{"to":"Atlas","content":"hi"}`, []string{"itself"}},
+		"self.json":     {`{"to":"Atlas","content":"hi"}`, []string{"is you"}},
 		"system.json":   {`{"type":"system","event":"close","conversation":"` + id + `"}`, []string{"cannot be sent"}},
 		"typing.json":   {`{"type":"typing","conversation":"` + id + `"}`, []string{"cannot be sent"}},
 		"text.json":     {`{"to":"Nova","text":"hi"}`, []string{"content"}},

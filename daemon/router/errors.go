@@ -3,12 +3,13 @@ package router
 import (
 	"errors"
 	"io/fs"
-	"syscall"
+	"strings"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/conv"
 	"github.com/claude-duo/duo/daemon/ledger"
 	"github.com/claude-duo/duo/maildir/convlog"
+	"github.com/claude-duo/duo/maildir/durable"
 	"github.com/claude-duo/duo/maildir/envelope"
 )
 
@@ -26,48 +27,57 @@ func Translate(err error, ref string) *api.Error {
 	var damage *convlog.DamageError
 	switch {
 	case errors.As(err, &damage):
-		return api.Errorf(api.Damaged, "conversation %s takes no messages: %w", ref, damage).WithNext("duo fsck %s", ref)
+		return api.Errorf(api.Damaged, "conversation %s: %w", ref, damage).WithNext("duo fsck %s", ref)
+	case errors.Is(err, ledger.ErrForeign):
+		return api.Errorf(api.Damaged, "conversation %s: %w", ref, err).WithNext("duo fsck %s", ref)
 	case errors.Is(err, envelope.ErrInvalid):
 		return api.Errorf(api.BadRequest, "%w", err)
 	case errors.Is(err, ledger.ErrNotFound):
 		return api.Errorf(api.ConversationNotFound, "no conversation %s here", ref).WithNext("duo list")
 	case errors.Is(err, ledger.ErrReused):
-		return api.Errorf(api.KeyReused, "the key or id was used for another message: %w", err).WithNext("duo log %s", ref)
+		return api.Errorf(api.KeyReused, "%w; take another key", err).WithNext("duo list")
 	case errors.Is(err, ledger.ErrClosed):
 		return api.Errorf(api.Stopping, "the daemon is stopping; nothing was stored").WithNext("duo up")
+	case errors.Is(err, ledger.ErrBehind):
+		return api.Errorf(api.Busy, "conversation %s: %w; nothing was stored, try again", ref, ledger.ErrBehind)
 	case errors.Is(err, convlog.ErrBusy):
 		return api.Errorf(api.Busy, "conversation %s is locked by another program; nothing was stored", ref)
 	case errors.Is(err, convlog.ErrFailed), errors.Is(err, convlog.ErrReplaced), isDisk(err):
-		return api.Errorf(api.StorageFailed, "the message is not known to be stored; sending it again does no harm: %w", err).WithNext("duo status")
+		return api.Errorf(api.StorageFailed, "it is not known whether this is stored; the same again, with the same id, does no harm: %w", err).WithNext("duo status")
 	}
 	return api.Errorf(api.Internal, "%w", err)
 }
 
-func isDisk(err error) bool {
-	for _, e := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO, syscall.EFBIG, syscall.EMFILE, syscall.ENFILE} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return errors.Is(err, fs.ErrPermission)
+func isDisk(err error) bool { return durable.DiskFailed(err) || errors.Is(err, fs.ErrPermission) }
+
+// refusals says what each kind of refusal is called, and which command comes next.
+var refusals = map[conv.Kind]struct {
+	code api.Code
+	next string
+}{
+	conv.NotParticipant: {api.NotParticipant, "duo list"},
+	conv.NotOpen:        {api.NotAllowed, "duo show REF"},
+	conv.NotCreator:     {api.NotAllowed, "duo leave REF"},
+	conv.AlreadyIn:      {api.AlreadyParticipant, "duo show REF"},
+	conv.Closed:         {api.ConversationClosed, "duo log REF"},
+	conv.TurnLimit:      {api.TurnLimitReached, "duo log REF"},
+	conv.NobodyElse:     {api.NobodyElse, "duo leave REF"},
+	conv.TooMany:        {api.TooMany, "duo show REF"},
+	conv.NoLine:         {api.MessageNotFound, "duo log REF"},
+	conv.Full:           {api.TooMany, "duo close REF"},
+	conv.Hops:           {api.TooManyHops, "duo log REF"},
+	conv.OtherHost:      {api.NotAllowed, "duo show REF"},
 }
 
 func refused(r *conv.Refusal, ref string) *api.Error {
-	switch r.Kind {
-	case conv.NotParticipant:
-		return api.Errorf(api.NotParticipant, "%w", r).WithNext("duo join %s", ref)
-	case conv.NotOpen, conv.NotCreator:
-		return api.Errorf(api.NotAllowed, "%w", r).WithNext("duo show %s", ref)
-	case conv.AlreadyIn:
-		return api.Errorf(api.AlreadyParticipant, "%w", r).WithNext("duo show %s", ref)
-	case conv.Closed:
-		return api.Errorf(api.ConversationClosed, "%w", r).WithNext("duo log %s", ref)
-	case conv.TurnLimit:
-		return api.Errorf(api.TurnLimitReached, "%w", r).WithNext("duo close %s", ref)
-	case conv.NobodyElse:
-		return api.Errorf(api.NobodyElse, "%w", r).WithNext("duo leave %s", ref)
-	case conv.TooMany:
-		return api.Errorf(api.TooMany, "%w", r).WithNext("duo show %s", ref)
+	kind, ok := refusals[r.Kind]
+	switch {
+	case !ok:
+		return api.Errorf(api.Internal, "%w", r)
+	case r.Join:
+		kind.next = "duo join REF"
+	case ref == "":
+		return api.Errorf(kind.code, "%w", r).WithNext("duo list")
 	}
-	return api.Errorf(api.Internal, "%w", r)
+	return api.Errorf(kind.code, "%s: %w", ref, r).WithNext("%s", strings.ReplaceAll(kind.next, "REF", ref))
 }

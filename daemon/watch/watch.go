@@ -1,7 +1,7 @@
 // Package watch notices that files of a home may have changed. What it tells is a
 // hint: events get lost and arrive twice, so whoever is told looks at the folder.
-// After an overflow or an error, and from time to time anyway, it tells to look at
-// everything.
+// After an overflow or an error it tells to look at everything, and from time to time
+// that a look would do no harm.
 package watch
 
 import (
@@ -29,6 +29,7 @@ type Hints interface {
 	Inbox(agent string)      // an item may have been read
 	Log(conversation string) // a log may have grown
 	Everything()             // anything: look at agents, folders and logs
+	Routine()                // nothing that is known: from time to time, look at some of that
 }
 
 // Watcher watches one home.
@@ -37,6 +38,7 @@ type Watcher struct {
 	hints   Hints
 	logger  *slog.Logger
 	polling atomic.Bool
+	failed  atomic.Int64
 
 	mu sync.Mutex
 	fs *fsnotify.Watcher // nil while polling
@@ -50,6 +52,9 @@ func New(home *maildir.Home, hints Hints, logger *slog.Logger) *Watcher {
 // Polling reports whether events do not work here, so that the watcher looks at
 // everything at short intervals.
 func (w *Watcher) Polling() bool { return w.polling.Load() }
+
+// Failures counts how often events were lost.
+func (w *Watcher) Failures() int { return int(w.failed.Load()) }
 
 // Start begins to watch. After it returned, changes are noticed.
 func (w *Watcher) Start() error {
@@ -135,10 +140,15 @@ func (w *Watcher) Run(ctx context.Context) error {
 				failures = nil
 				continue
 			}
+			w.failed.Add(1)
 			w.logger.Warn("watcher lost events, reading everything", "err", err)
 			w.hints.Everything()
 		case <-tick.C:
-			w.hints.Everything()
+			if w.Polling() {
+				w.hints.Everything()
+			} else {
+				w.hints.Routine()
+			}
 			tick.Reset(w.interval())
 		}
 	}

@@ -39,6 +39,7 @@ func (h *told) Outbox(name string) { h.add("outbox " + name) }
 func (h *told) Inbox(name string)  { h.add("inbox " + name) }
 func (h *told) Log(id string)      { h.add("log " + id) }
 func (h *told) Everything()        { h.add("everything") }
+func (h *told) Routine()           { h.add("routine") }
 
 func (h *told) count(hint string) int {
 	h.mu.Lock()
@@ -316,9 +317,9 @@ func TestPolling(t *testing.T) {
 func TestRescan(t *testing.T) {
 	w := newWatched(t, "watch.rescan = '10ms'\nwatch.poll-interval = '1h'")
 	w.run()
-	daemontest.Eventually(t, func() (bool, string) { return w.count("everything") >= 3, "fewer than three looks at everything" })
-	if w.Polling() {
-		t.Error("Polling: got true, want false")
+	daemontest.Eventually(t, func() (bool, string) { return w.count("routine") >= 3, "fewer than three looks" })
+	if w.Polling() || w.count("everything") > 0 {
+		t.Errorf("got polling %v, %q, want neither that nor a look at everything", w.Polling(), w.list())
 	}
 }
 

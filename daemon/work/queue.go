@@ -17,12 +17,18 @@ type Queue struct {
 	mu      sync.Mutex
 	order   []string
 	state   map[string]state
-	round   uint64              // of the newest Add
-	oldest  map[string]uint64   // round of the first Add that is not done
-	again   map[string]uint64   // round of the first Add while a worker has the name
-	changed chan struct{}       // closed and replaced when a name is done
-	wake    chan struct{}       // a token when there may be something to take
-	timers  map[*time.Timer]any // of AddAfter
+	round   uint64            // of the newest Add
+	oldest  map[string]uint64 // round of the first Add that is not done
+	again   map[string]uint64 // round of the first Add while a worker has the name
+	changed chan struct{}     // closed and replaced when a name is done
+	wake    chan struct{}     // a token when there may be something to take
+	timers  map[string]alarm  // of AddAfter
+}
+
+// alarm is the next look at a name that somebody has asked for.
+type alarm struct {
+	timer *time.Timer
+	at    time.Time
 }
 
 type state int
@@ -41,7 +47,7 @@ func New() *Queue {
 		again:   make(map[string]uint64),
 		changed: make(chan struct{}),
 		wake:    make(chan struct{}, 1),
-		timers:  make(map[*time.Timer]any),
+		timers:  make(map[string]alarm),
 	}
 }
 
@@ -62,18 +68,26 @@ func (q *Queue) Add(name string) {
 	}
 }
 
-// AddAfter asks for a look at name when some time has passed.
+// AddAfter asks for a look at name when some time has passed. Of several such looks at
+// one name the earliest happens: who is still not done then asks again.
 func (q *Queue) AddAfter(name string, d time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	var timer *time.Timer
-	timer = time.AfterFunc(d, func() {
+	at := time.Now().Add(d)
+	if a, ok := q.timers[name]; ok {
+		if !at.Before(a.at) {
+			return
+		}
+		a.timer.Stop()
+	}
+	q.timers[name] = alarm{at: at, timer: time.AfterFunc(d, func() {
 		q.mu.Lock()
-		delete(q.timers, timer)
+		if q.timers[name].at.Equal(at) { // else an earlier one has taken its place
+			delete(q.timers, name)
+		}
 		q.mu.Unlock()
 		q.Add(name)
-	})
-	q.timers[timer] = nil
+	})}
 }
 
 // Run takes names with a number of workers at once, and calls look with each, until
@@ -95,8 +109,8 @@ func (q *Queue) Run(ctx context.Context, workers int, look func(ctx context.Cont
 	all.Wait()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for timer := range q.timers {
-		timer.Stop()
+	for _, a := range q.timers {
+		a.timer.Stop()
 	}
 	clear(q.timers)
 }

@@ -245,6 +245,26 @@ func TestAddAfter(t *testing.T) {
 	})
 }
 
+// TestAddAfterDoesNotMultiply: a name that asks for another look each time it is looked
+// at has one look at a time to come, however often others ask too.
+func TestAddAfterDoesNotMultiply(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, 1)
+		for range 100 {
+			b.AddAfter("a", time.Minute)
+		}
+		b.AddAfter("a", time.Second)
+		b.AddAfter("a", time.Hour)
+		time.Sleep(time.Second)
+		b.want("a")
+		time.Sleep(2 * time.Hour)
+		b.want("a")
+		b.AddAfter("a", time.Minute)
+		time.Sleep(time.Minute)
+		b.want("a", "a")
+	})
+}
+
 func TestEndOfRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, 1, "a")

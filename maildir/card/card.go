@@ -7,8 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/claude-duo/duo/maildir/durable"
@@ -33,21 +33,15 @@ type Card struct {
 	Capabilities []string
 	Description  string
 	Platform     string
-	Unregistered bool // it takes no new mail; its folder and history stay
+	Accepts      string // Anyone, Known or Nobody; empty for Anyone
+	Unregistered bool   // it takes no new mail; its folder and history stay
 	Unknown      []envelope.Field
 }
 
 // Read reads the card in an agent's folder. A missing card is fs.ErrNotExist.
 func Read(dir string) (Card, error) {
 	path := filepath.Join(dir, File)
-	info, err := os.Lstat(path)
-	if err == nil && (!info.Mode().IsRegular() || info.Size() > maxSize) {
-		err = fmt.Errorf("%q: want a regular file of at most %d bytes", path, maxSize)
-	}
-	if err != nil {
-		return Card{}, fmt.Errorf("read card: %w", err)
-	}
-	data, err := os.ReadFile(path)
+	data, err := durable.ReadPlain(path, maxSize)
 	if err != nil {
 		return Card{}, fmt.Errorf("read card: %w", err)
 	}
@@ -66,7 +60,7 @@ func Parse(data []byte) (Card, error) {
 	var c Card
 	targets := map[string]any{
 		"id": &c.ID, "name": &c.Name, "capabilities": &c.Capabilities,
-		"description": &c.Description, "platform": &c.Platform, "unregistered": &c.Unregistered,
+		"description": &c.Description, "platform": &c.Platform, "accepts": &c.Accepts, "unregistered": &c.Unregistered,
 	}
 	err := envelope.Members(data, func(name string, value json.RawMessage) error {
 		target, known := targets[name]
@@ -94,7 +88,7 @@ func (c Card) Check() error {
 		return fmt.Errorf("%d capabilities are over the limit of %d", len(c.Capabilities), maxCapabilities)
 	}
 	for _, s := range c.Capabilities {
-		if s == "" || len(s) > maxCapability || strings.ContainsAny(s, ", \t\r\n\x00") {
+		if !isCapability(s) {
 			return fmt.Errorf("capability %q: want one word of at most %d bytes", s, maxCapability)
 		}
 	}
@@ -104,7 +98,66 @@ func (c Card) Check() error {
 	if len(c.Platform) > maxPlatform || strings.ContainsAny(c.Platform, "\r\n\x00") {
 		return fmt.Errorf("platform: want one line of at most %d bytes", maxPlatform)
 	}
+	switch c.Accepts {
+	case "", Anyone, Known, Nobody:
+	default:
+		return fmt.Errorf("accepts %q: want anyone, known or nobody", c.Accepts)
+	}
 	return nil
+}
+
+func isCapability(s string) bool {
+	return s != "" && len(s) <= maxCapability && !strings.ContainsAny(s, ", \t\r\n\x00")
+}
+
+// Fit returns what Check accepts of a card that another host has sent: the name as it is,
+// long texts cut, and what is no capability left out.
+func (c Card) Fit() Card {
+	fit := Card{ID: c.ID, Name: c.Name, Description: cut(c.Description, maxDescription), Platform: cut(oneLine(c.Platform), maxPlatform), Accepts: Anyone}
+	for _, s := range c.Capabilities {
+		if isCapability(s) && len(fit.Capabilities) < maxCapabilities {
+			fit.Capabilities = append(fit.Capabilities, s)
+		}
+	}
+	if c.Accepts == Known || c.Accepts == Nobody {
+		fit.Accepts = c.Accepts
+	}
+	return fit
+}
+
+// cut is at most n bytes of a text, in whole characters and without NUL.
+func cut(s string, n int) string {
+	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\ufffd"), "\x00", "")
+	if len(s) > n {
+		s = strings.ToValidUTF8(s[:n], "")
+	}
+	return s
+}
+
+func oneLine(s string) string {
+	return strings.NewReplacer("\r", " ", "\n", " ").Replace(s)
+}
+
+// HasAll reports whether the agent has all the capabilities.
+func (c Card) HasAll(capabilities []string) bool {
+	for _, want := range capabilities {
+		if !slices.ContainsFunc(c.Capabilities, func(has string) bool { return strings.EqualFold(has, want) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// Mentions reports whether all words of a text stand in the name, the description, the
+// platform or the capabilities. A text without words is mentioned everywhere.
+func (c Card) Mentions(text string) bool {
+	about := strings.ToLower(strings.Join(append([]string{c.Name, c.Description, c.Platform}, c.Capabilities...), " "))
+	for _, word := range strings.Fields(strings.ToLower(text)) {
+		if !strings.Contains(about, word) {
+			return false
+		}
+	}
+	return true
 }
 
 // Write puts the card into an agent's folder, in place of an older one, durably.
@@ -123,16 +176,20 @@ func (c Card) Write(dir string) error {
 }
 
 func (c Card) encode() ([]byte, error) {
-	var buf bytes.Buffer
-	buf.WriteByte('{')
-	for i, f := range append([]envelope.Field{
+	fields := []envelope.Field{
 		{Name: "id", Value: quote(c.ID)},
 		{Name: "name", Value: quote(c.Name)},
 		{Name: "capabilities", Value: list(c.Capabilities)},
 		{Name: "description", Value: quote(c.Description)},
 		{Name: "platform", Value: quote(c.Platform)},
 		{Name: "unregistered", Value: json.RawMessage(fmt.Sprint(c.Unregistered))},
-	}, c.Unknown...) {
+	}
+	if c.Accepts != "" {
+		fields = append(fields, envelope.Field{Name: "accepts", Value: quote(c.Accepts)})
+	}
+	var buf bytes.Buffer
+	buf.WriteByte('{')
+	for i, f := range append(fields, c.Unknown...) {
 		if i > 0 {
 			buf.WriteByte(',')
 		}

@@ -1,13 +1,17 @@
 package card_test
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
+	"unicode/utf8"
 
 	"github.com/claude-duo/duo/maildir/card"
 	"github.com/claude-duo/duo/maildir/envelope"
@@ -179,12 +183,15 @@ func TestReadRefuses(t *testing.T) {
 			return errors.Join(os.WriteFile(path+".real", []byte(good), 0o600), os.Symlink(path+".real", path))
 		},
 		"a link to nowhere": func(path string) error { return os.Symlink("missing", path) },
-		"a folder":          func(path string) error { return os.Mkdir(path, 0o700) },
-		"a pipe":            func(path string) error { return syscall.Mkfifo(path, 0o600) },
-		"a huge file":       func(path string) error { return os.WriteFile(path, []byte(good+strings.Repeat(" ", 64<<10)), 0o600) },
-		"an endless file":   func(path string) error { return errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, 1<<40)) },
-		"another name":      func(path string) error { return os.WriteFile(path, []byte(`{"name":"Nova"}`), 0o600) },
-		"an empty file":     func(path string) error { return os.WriteFile(path, nil, 0o600) },
+		"a second name": func(path string) error {
+			return errors.Join(os.WriteFile(path, []byte(good), 0o600), os.Link(path, path+".real"))
+		},
+		"a folder":        func(path string) error { return os.Mkdir(path, 0o700) },
+		"a pipe":          func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"a huge file":     func(path string) error { return os.WriteFile(path, []byte(good+strings.Repeat(" ", 64<<10)), 0o600) },
+		"an endless file": func(path string) error { return errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, 1<<40)) },
+		"another name":    func(path string) error { return os.WriteFile(path, []byte(`{"name":"Nova"}`), 0o600) },
+		"an empty file":   func(path string) error { return os.WriteFile(path, nil, 0o600) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := folder(t, "atlas", "")
@@ -197,6 +204,42 @@ func TestReadRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whoever can write into the folder can put a pipe there between two looks. Nobody
+// waits for it.
+func TestReadWhileAPipeTakesThePlace(t *testing.T) {
+	const good = `{"name":"Atlas"}`
+	dir := folder(t, "atlas", good)
+	path, next := filepath.Join(dir, card.File), filepath.Join(dir, ".next")
+	ctx, stop := context.WithCancel(t.Context())
+	var swapping sync.WaitGroup
+	swapping.Go(func() {
+		for ctx.Err() == nil {
+			err := errors.Join(syscall.Mkfifo(next, 0o600), os.Rename(next, path))
+			err = errors.Join(err, os.WriteFile(next, []byte(good), 0o600), os.Rename(next, path))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 5000 {
+			if c, err := card.Read(dir); err == nil && c.Name != "Atlas" {
+				t.Errorf("got %+v, want the card whole", c)
+			}
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Error("Read hangs")
+	}
+	stop()
+	swapping.Wait()
 }
 
 func TestReadOfNoCard(t *testing.T) {
@@ -311,4 +354,54 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("written and read back (-want +got):\n%s", diff)
 		}
 	})
+}
+
+func TestHasAll(t *testing.T) {
+	c := card.Card{Name: "Nova", Capabilities: []string{"Go", "review"}}
+	for _, test := range []struct {
+		capabilities []string
+		want         bool
+	}{
+		{nil, true}, {[]string{"go"}, true}, {[]string{"REVIEW", "Go"}, true}, {[]string{"go", "cobol"}, false}, {[]string{"rev"}, false}, {[]string{""}, false},
+	} {
+		if got := c.HasAll(test.capabilities); got != test.want {
+			t.Errorf("HasAll(%q): got %v, want %v", test.capabilities, got, test.want)
+		}
+	}
+}
+
+func TestMentions(t *testing.T) {
+	c := card.Card{Name: "Nova", Capabilities: []string{"go", "review"}, Description: "Knows Postgres", Platform: "claude"}
+	for text, want := range map[string]bool{
+		"": true, "  ": true, "nova": true, "POSTGRES": true, "review claude nova": true, "knows": true, "gres": true,
+		"cobol": false, "nova cobol": false, "knowspostgres": false,
+	} {
+		if got := c.Mentions(text); got != want {
+			t.Errorf("Mentions(%q): got %v, want %v", text, got, want)
+		}
+	}
+}
+
+// TestFit: whatever a card says, Fit makes one that can be written, and leaves a good one
+// as it is.
+func TestFit(t *testing.T) {
+	good := card.Card{ID: "x", Name: "Bob", Capabilities: []string{"go", "sql"}, Description: "Reviews\nGo.", Platform: "shell", Accepts: card.Known}
+	if diff := cmp.Diff(good, good.Fit()); diff != "" {
+		t.Errorf("a good card (-want +got):\n%s", diff)
+	}
+	bad := card.Card{
+		Name: "Bob", Capabilities: append(strings.Split(strings.Repeat("c ", 70), " "), "two words", strings.Repeat("c", 65)),
+		Description: "\xff" + strings.Repeat("é", 1000) + "\x00", Platform: "a\r\nb\x00" + strings.Repeat("x", 100), Accepts: "all", Unregistered: true,
+	}
+	fit := bad.Fit()
+	if err := fit.Check(); err != nil || len(fit.Capabilities) != 64 || fit.Accepts != card.Anyone || fit.Unregistered {
+		t.Errorf("a bad card: got %+v, %v, want what is good of it", fit, err)
+	}
+	if !utf8.ValidString(fit.Description) || len(fit.Description) < 1990 || !strings.HasPrefix(fit.Platform, "a  b") {
+		t.Errorf("texts: got %d bytes and %q, want them cut in whole characters", len(fit.Description), fit.Platform)
+	}
+	note := card.Presence{Said: "godlike", Note: strings.Repeat("é", 300) + "\n"}.Fit()
+	if err := note.Check(); err != nil || note.Said != card.Offline || len(note.Note) != 500 {
+		t.Errorf("presence: got %+v, %v, want it offline with a note of 500 bytes", note, err)
+	}
 }

@@ -347,3 +347,44 @@ func (m *findMachine) reopen(t *rapid.T) {
 	m.log.Close()
 	m.open(from)
 }
+
+// TestFindByModel lets a log grow and be opened again, and looks for ids of all ages, some
+// of which stand there twice.
+func TestFindByModel(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		path := writeLog(t, lines(1, 1))
+		var ids []string // of the lines from 2 on
+		l, err := convlog.Open(path, convlog.Tail{}, nil, unsynced)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		defer func() { l.Close() }()
+		l.SetGeneration(rapid.IntRange(1, 8).Draw(rt, "generation"))
+		for range rapid.IntRange(1, 40).Draw(rt, "steps") {
+			switch rapid.SampledFrom([]string{"add", "add", "add", "find", "find", "open"}).Draw(rt, "step") {
+			case "add":
+				e := message("x")
+				e.ID = lineID(rapid.Int64Range(100, 140).Draw(rt, "id"))
+				if err := add(l, e); err != nil {
+					rt.Fatal(err)
+				}
+				ids = append(ids, e.ID)
+			case "open":
+				tail := l.Tail()
+				l.Close()
+				if l, err = convlog.Open(path, tail, nil, unsynced); err != nil {
+					rt.Fatal(err)
+				}
+				l.SetGeneration(rapid.IntRange(1, 8).Draw(rt, "generation"))
+			case "find":
+				id := lineID(rapid.Int64Range(100, 145).Draw(rt, "id"))
+				after := rapid.Int64Range(0, int64(len(ids))+2).Draw(rt, "after")
+				got := find(rt, l, id, after, 0)
+				there := slices.Contains(ids[min(len(ids), max(0, int(after)-1)):], id)
+				if there && got == 0 || got > 0 && (got-2 >= int64(len(ids)) || ids[got-2] != id) {
+					rt.Fatalf("find %s behind %d among %v: got %d", id, after, ids, got)
+				}
+			}
+		}
+	})
+}

@@ -9,7 +9,7 @@
 //
 // [Log] appends under an exclusive flock on the log itself, so any number of
 // processes may write. What [Log.Update] has returned for is on disk: it survives a
-// power cut. A log is never renamed, replaced or cut. After the first failed write
+// power cut. A log is never renamed, replaced or cut, but for [Log.Cut]. After the first failed write
 // or sync a Log refuses everything: what is on disk is unknown until the log has
 // been opened and read again.
 //
@@ -22,6 +22,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -34,7 +35,7 @@ import (
 
 	"github.com/claude-duo/duo/maildir/durable"
 	"github.com/claude-duo/duo/maildir/envelope"
-	"github.com/gofrs/flock"
+	"github.com/google/uuid"
 )
 
 var (
@@ -42,7 +43,7 @@ var (
 	// lines that were not acknowledged. Open the log again to go on.
 	ErrFailed = errors.New("log failed")
 	// ErrReplaced means that the path names another file than the one that was opened,
-	// or a shorter one. Open the log again and read it from the start.
+	// or a shorter one, or none. Open the log again and read it from the start.
 	ErrReplaced = errors.New("log was replaced")
 	// ErrBusy means that another process kept the lock for too long.
 	ErrBusy = errors.New("log is locked by another process")
@@ -73,6 +74,7 @@ type Tail struct {
 	Pos
 	Time  int64  // timestamp of the last valid line
 	Inode uint64 // of the file
+	Mark  uint32 `json:",omitempty"` // of the bytes before the place; 0 where it was not taken
 }
 
 // Suits reports whether the log, as info tells of it, can still begin with what
@@ -93,7 +95,24 @@ func Create(path string, lines []*envelope.Envelope, now time.Time) error {
 		}
 		buf = p.append(buf, int64(i+1), now.UnixMilli())
 	}
-	if err := durable.Create(path, buf, 0o600); err != nil {
+	return create(path, buf)
+}
+
+// CreateCopy makes the log path with the first lines of another host's log, as they
+// stand there; otherwise it is Create.
+func CreateCopy(path string, lines [][]byte) error {
+	var buf []byte
+	for i, line := range lines {
+		if err := checkCopy(line, int64(i+1)); err != nil {
+			return err
+		}
+		buf = append(append(buf, line...), '\n')
+	}
+	return create(path, buf)
+}
+
+func create(path string, lines []byte) error {
+	if err := durable.Create(path, lines, 0o600); err != nil {
 		return fmt.Errorf("create log: %w", err)
 	}
 	return nil
@@ -104,15 +123,15 @@ type Log struct {
 	path    string
 	opts    Options
 	observe func(Line)
-	file    *os.File
+	file    *os.File    // locked while an update is under way
+	info    fs.FileInfo // of the file when it was opened, to recognise it
 
 	synced atomic.Int64 // bytes that are known to be on disk
 	length atomic.Int64 // bytes that the file has when nobody else writes
 
 	mu     sync.Mutex // guards what follows, and is held for a whole update
-	lock   *flock.Flock
-	tail   Tail // of what was read and written
-	safe   Tail // of what is on disk
+	tail   Tail       // of what was read and written
+	safe   Tail       // of what is on disk
 	ids    recent
 	failed error
 }
@@ -121,38 +140,42 @@ type Log struct {
 // known; every line behind it that somebody else has written is handed to observe,
 // once and in order, noise included, under the lock.
 func Open(path string, from Tail, observe func(Line), opts Options) (*Log, error) {
-	f, err := openLog(path, os.O_RDWR|os.O_APPEND)
+	f, info, err := openLog(path, os.O_RDWR|os.O_APPEND)
 	if err != nil {
 		return nil, err
+	}
+	tail := from
+	if tail.Inode == 0 {
+		tail.Inode = durable.Inode(info)
 	}
 	return &Log{
 		path:    path,
 		opts:    opts.withDefaults(),
 		observe: observe,
 		file:    f,
-		lock:    flock.New(path, flock.SetFlag(os.O_RDONLY|notFollowing)),
-		tail:    from,
+		info:    info,
+		tail:    tail,
 		safe:    from,
-		ids:     recent{from: from.Seq + 1, limit: generation},
+		ids:     newRecent(from.Seq + 1),
 	}, nil
 }
 
 // notFollowing refuses a link, and does not wait where a pipe is in place of the log.
 const notFollowing = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 
-func openLog(path string, flag int) (*os.File, error) {
+func openLog(path string, flag int) (*os.File, fs.FileInfo, error) {
 	f, err := os.OpenFile(path, flag|notFollowing, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open log: %w", err)
+		return nil, nil, fmt.Errorf("open log: %w", err)
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
 		err = errors.New("not a regular file")
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open log %q: %w", path, err), f.Close())
+		return nil, nil, errors.Join(fmt.Errorf("open log %q: %w", path, err), f.Close())
 	}
-	return f, nil
+	return f, info, nil
 }
 
 // Close waits for the update that is under way and closes the log.
@@ -173,9 +196,31 @@ func (l *Log) Tail() Tail {
 	return l.safe
 }
 
-// Read returns a reader of the part of the log that is known to be on disk. It is
-// valid until Close.
-func (l *Log) Read() *Reader { return NewReader(l.file, l.synced.Load()) }
+// Read returns a reader of the log up to a place, as far as that is known to be on disk.
+// It is valid until Close.
+func (l *Log) Read(upTo int64) *Reader { return NewReader(l.file, min(upTo, l.synced.Load())) }
+
+// Snapshot is Tail with a mark, for an Open of another time: by it that Open recognises
+// a file that has other bytes before the place.
+func (l *Log) Snapshot() (Tail, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	tail := l.safe
+	var err error
+	tail.Mark, err = markAt(l.file, tail.Offset)
+	return tail, err
+}
+
+const markSize = 256
+
+// markAt is a checksum of the bytes before an offset; it is never 0.
+func markAt(r io.ReaderAt, offset int64) (uint32, error) {
+	buf := make([]byte, min(markSize, offset))
+	if n, err := r.ReadAt(buf, offset-int64(len(buf))); n < len(buf) {
+		return 0, fmt.Errorf("read log at byte %d: %w", offset-int64(len(buf)), err)
+	}
+	return max(1, crc32.ChecksumIEEE(buf)), nil
+}
 
 // Changed reports whether the file differs in length from what this Log has left
 // there. It waits for nobody, so it is a hint.
@@ -187,50 +232,61 @@ func (l *Log) Changed() bool {
 // Update locks the log, observes what others have appended, and calls fill, which
 // may add lines. When it returns nil, all of them are on disk. When it returns an
 // error none is acknowledged; ErrFailed then means that nobody knows.
-// Where fill returns an error nothing is written. A nil fill only observes.
+// Where fill returns an error nothing is written. A nil fill only observes, and like
+// every reader it waits for no lock.
 func (l *Log) Update(ctx context.Context, fill func(*Tx) error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.failed != nil {
 		return l.failed
 	}
+	if fill == nil {
+		return l.catchUp(false)
+	}
 	if err := l.acquire(ctx); err != nil {
 		return err
 	}
 	defer l.release()
-	if err := l.catchUp(fill != nil); err != nil {
+	if err := l.catchUp(true); err != nil {
 		return err
 	}
 	tx := &Tx{log: l, base: l.tail.Seq, seq: l.tail.Seq, time: l.tail.Time}
-	if fill != nil {
-		if err := fill(tx); err != nil {
-			l.ids.forget(l.tail.Seq)
-			return err
-		}
+	if err := fill(tx); err != nil {
+		l.ids.forget(l.tail.Seq)
+		return err
 	}
 	return l.commit(tx)
 }
 
+const lockRetry = time.Millisecond
+
+// acquire locks the file, and waits while another process has it.
 func (l *Log) acquire(ctx context.Context) error {
-	if ok, err := l.lock.TryLock(); ok && err == nil {
-		return nil
+	if locked, err := durable.TryLock(l.file); locked || err != nil {
+		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, l.opts.LockWait)
+	ctx, cancel := context.WithTimeoutCause(ctx, l.opts.LockWait, ErrBusy)
 	defer cancel()
-	ok, err := l.lock.TryLockContext(ctx, time.Millisecond)
-	switch {
-	case ok:
-		return nil
-	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("lock log %q: %w", l.path, ErrBusy)
-	default:
-		return fmt.Errorf("lock log: %w", err)
+	tick := time.NewTicker(lockRetry)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("lock log %q: %w", l.path, context.Cause(ctx))
+		case <-tick.C:
+		}
+		if locked, err := durable.TryLock(l.file); locked || err != nil {
+			return err
+		}
 	}
 }
 
 func (l *Log) release() {
-	if err := l.lock.Unlock(); err != nil {
-		l.fail(fmt.Errorf("unlock: %w", err))
+	if l.failed != nil {
+		return // the file is closed, and the lock with it
+	}
+	if err := durable.Unlock(l.file); err != nil {
+		l.fail(err)
 	}
 }
 
@@ -239,21 +295,17 @@ func (l *Log) release() {
 // may be at it.
 func (l *Log) catchUp(writes bool) error {
 	info, err := os.Lstat(l.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("log %q: %w: %w", l.path, ErrReplaced, err)
+	}
 	if err != nil {
 		return fmt.Errorf("stat log: %w", err)
 	}
-	own, err := l.file.Stat()
-	if err != nil {
-		return fmt.Errorf("stat log: %w", err)
-	}
-	if l.tail.Inode == 0 {
-		l.tail.Inode = durable.Inode(own)
-	}
-	if !os.SameFile(info, own) || !l.tail.Suits(info) {
+	if !os.SameFile(info, l.info) || !l.tail.Suits(info) || !l.recognised() {
 		return fmt.Errorf("log %q: %w", l.path, ErrReplaced)
 	}
 	if writes {
-		err = l.settle()
+		err = l.settle(info.Size())
 	} else {
 		_, err = l.scan(info.Size())
 	}
@@ -262,6 +314,18 @@ func (l *Log) catchUp(writes bool) error {
 		return err
 	}
 	return errors.Join(err, l.syncForeign()) // what stands before damage can be read
+}
+
+// recognised compares the bytes before the tail with the mark that Open was given.
+func (l *Log) recognised() bool {
+	if l.tail.Mark == 0 {
+		return true
+	}
+	if mark, err := markAt(l.file, l.tail.Offset); err != nil || mark != l.tail.Mark {
+		return false
+	}
+	l.tail.Mark = 0
+	return true
 }
 
 // syncForeign makes durable what others wrote: they may have been killed between
@@ -295,7 +359,9 @@ func (l *Log) scan(size int64) ([]byte, error) {
 		line := s.Line()
 		if !line.Noise() {
 			last = append(last[:0], line.Bytes...)
-			l.ids.add(lineID(line.Bytes), line.Seq)
+			if id, err := uuid.Parse(lineID(line.Bytes)); err == nil {
+				l.ids.add(id, line.Seq)
+			}
 		}
 		if l.observe != nil {
 			l.observe(line)
@@ -316,32 +382,34 @@ const (
 	shellTurns = 50
 )
 
-// settle observes what stands behind the tail and gives the last line its newline,
-// so that ours begins a new one. A fragment that is no line of duo's may be a shell in
-// the middle of an append, which writes 4096 bytes at a time, so it gets a moment to
-// finish.
-func (l *Log) settle() error {
+// settle observes what stands behind the tail in a log of a size, and gives the last
+// line its newline, so that ours begins a new one. A fragment that is no line of duo's
+// may be a shell in the middle of an append, which writes 4096 bytes at a time, so it
+// gets a moment to finish.
+func (l *Log) settle(size int64) error {
 	for turn := range 2 * shellTurns {
-		info, err := l.file.Stat()
-		if err != nil {
-			return fmt.Errorf("stat log: %w", err)
-		}
-		if info.Size() == l.tail.Offset {
-			return nil
-		}
-		fragment, err := l.scan(info.Size())
+		fragment, err := l.scan(size)
 		if err != nil || len(fragment) == 0 {
 			return err
 		}
 		if turn < shellTurns && len(fragment)%4096 == 0 && !bytes.HasPrefix(fragment, []byte(`{"seq":`)) {
 			time.Sleep(shellPause)
-			continue
-		}
-		if _, err := l.file.Write([]byte{'\n'}); err != nil {
+		} else if _, err := l.file.Write([]byte{'\n'}); err != nil {
 			return l.fail(err)
+		}
+		if size, err = l.size(); err != nil {
+			return err
 		}
 	}
 	return nil // somebody writes without end; write takes care of it
+}
+
+func (l *Log) size() (int64, error) {
+	info, err := l.file.Stat()
+	if err != nil {
+		return 0, fmt.Errorf("stat log: %w", err)
+	}
+	return info.Size(), nil
 }
 
 func (l *Log) commit(tx *Tx) error {
@@ -349,7 +417,10 @@ func (l *Log) commit(tx *Tx) error {
 		return nil
 	}
 	l.length.Store(l.tail.Offset + int64(len(tx.buf)))
-	err := l.settle() // fill may have taken a while
+	size, err := l.size()
+	if err == nil {
+		err = l.settle(size) // fill may have taken a while
+	}
 	if err == nil {
 		err = l.unmoved(tx)
 	}
@@ -411,20 +482,14 @@ func (l *Log) unmoved(tx *Tx) error {
 
 // cutOff makes the byte at an offset a newline.
 func (l *Log) cutOff(offset int64) error {
-	f, err := openLog(l.path, os.O_WRONLY) // a file that is open for appending writes at its end only
+	f, info, err := openLog(l.path, os.O_WRONLY) // a file that is open for appending writes at its end only
 	if err != nil {
 		return err
 	}
-	own, err := l.file.Stat()
-	if err == nil {
-		var info fs.FileInfo
-		if info, err = f.Stat(); err == nil && !os.SameFile(info, own) {
-			err = ErrReplaced
-		}
+	if !os.SameFile(info, l.info) {
+		return errors.Join(ErrReplaced, f.Close())
 	}
-	if err == nil {
-		_, err = f.WriteAt([]byte{'\n'}, offset)
-	}
+	_, err = f.WriteAt([]byte{'\n'}, offset)
 	return errors.Join(err, f.Close())
 }
 
@@ -456,23 +521,35 @@ func (tx *Tx) Last() int64 { return tx.seq }
 // gives it.
 type Prepared struct {
 	envelope *envelope.Envelope
+	id       uuid.UUID
 	text     []byte
 	stamp    int // where in text the timestamp goes
 }
 
-// maxStamp is more than seq and timestamp take in a line.
-const maxStamp = 80
+const (
+	maxStamp  = 80  // more than seq and timestamp take in a line
+	draftSize = 320 // about what a line has beside its content
+)
 
 // Prepare does the part of Tx.Add that needs no lock. It refuses an envelope that
 // would not make a valid line: readers would pass it over, and the next would be
 // damage. The envelope must not change until it is added.
 func Prepare(e *envelope.Envelope) (Prepared, error) {
-	p := Prepared{envelope: e}
-	p.text, p.stamp = e.AppendDraft(nil)
+	id, err := uuid.Parse(e.ID)
+	if err != nil {
+		return Prepared{}, fmt.Errorf("add to log: %w: field \"id\": want a UUID, got %q", envelope.ErrInvalid, e.ID)
+	}
+	p := Prepared{envelope: e, id: id}
+	p.text, p.stamp = e.AppendDraft(make([]byte, 0, len(e.Content)+len(e.Data)+draftSize))
+	switch {
+	case len(p.text) > envelope.MaxLine-maxStamp:
+		return p, fmt.Errorf("add to log: %w: %d bytes are over the limit of %d", envelope.ErrInvalid, len(p.text), envelope.MaxLine-maxStamp)
+	case len(e.Data) == 0 && len(e.Unknown) == 0: // all of the line was quoted here
+		return p, nil
+	}
 	sample := stamped(make([]byte, 0, len(p.text)+maxStamp), p.text, p.stamp, 1, 1)
-	seq, ok := lineSeq(sample[:len(sample)-1])
-	if !ok || seq != 1 || e.ID == "" || len(p.text) > envelope.MaxLine-maxStamp || bytes.IndexByte(p.text, '\n') >= 0 {
-		return p, fmt.Errorf("add to log: %w: id %q does not make a line of at most %d bytes of JSON", envelope.ErrInvalid, e.ID, envelope.MaxLine-maxStamp)
+	if seq, ok := lineSeq(sample[:len(sample)-1]); !ok || seq != 1 || bytes.IndexByte(p.text, '\n') >= 0 {
+		return p, fmt.Errorf("add to log: %w: id %q does not make one line of JSON", envelope.ErrInvalid, e.ID)
 	}
 	return p, nil
 }
@@ -503,7 +580,38 @@ func (tx *Tx) AddPrepared(p Prepared) {
 	tx.time = max(tx.time, tx.log.opts.Now().UnixMilli())
 	tx.line = len(tx.buf)
 	tx.buf = p.append(tx.buf, tx.seq, tx.time)
-	tx.log.ids.add(p.envelope.ID, tx.seq)
+	tx.log.ids.add(p.id, tx.seq)
+}
+
+// AddCopy queues a line of another host's log as it stands there, without its newline,
+// with the id and the timestamp that it has. It refuses, and queues nothing, where that
+// would not be the next valid line.
+func (tx *Tx) AddCopy(line []byte, id string, time int64) error {
+	if err := checkCopy(line, tx.seq+1); err != nil {
+		return err
+	}
+	u, err := uuid.Parse(id)
+	if err != nil {
+		return fmt.Errorf("copy to log: %w: field \"id\": want a UUID, got %q", envelope.ErrInvalid, id)
+	}
+	tx.seq++
+	tx.time = max(tx.time, time)
+	tx.line = len(tx.buf)
+	tx.buf = append(append(tx.buf, line...), '\n')
+	tx.log.ids.add(u, tx.seq)
+	return nil
+}
+
+// checkCopy refuses bytes that readers would not take for the line seq.
+func checkCopy(line []byte, seq int64) error {
+	got, _, ok := plainMessage(line)
+	if !ok {
+		got, ok = lineSeq(line)
+	}
+	if !ok || got != seq || bytes.IndexByte(line, '\n') >= 0 {
+		return fmt.Errorf("copy to log: %w: it is not line %d", envelope.ErrInvalid, seq)
+	}
+	return nil
 }
 
 // append stamps the envelope and appends its line to dst.
@@ -512,8 +620,12 @@ func (p Prepared) append(dst []byte, seq, time int64) []byte {
 	return stamped(dst, p.text, p.stamp, seq, time)
 }
 
-// Line is the line that Add has queued last, without its newline.
+// Line is the line that was queued last, without its newline.
 func (tx *Tx) Line() []byte { return slices.Clip(tx.buf[tx.line : len(tx.buf)-1]) }
+
+// Offset is where in the log the line begins that was queued last, if nobody without the
+// lock writes meanwhile.
+func (tx *Tx) Offset() int64 { return tx.log.tail.Offset + int64(tx.line) }
 
 // Find looks for a line with the id behind the line after, and behind the lines
 // that are older than since, in Unix milliseconds. It returns its seq, or 0. A line
@@ -525,4 +637,9 @@ func (tx *Tx) Find(id string, after, since int64) (int64, error) {
 // At returns a line that was in the log before this turn.
 func (tx *Tx) At(seq int64) (Line, error) {
 	return NewReader(tx.log.file, tx.log.tail.Offset).At(seq)
+}
+
+// Since reads the lines behind seq that were in the log before this turn.
+func (tx *Tx) Since(seq int64) (*Scanner, error) {
+	return NewReader(tx.log.file, tx.log.tail.Offset).Since(seq)
 }

@@ -26,13 +26,9 @@ type Reader struct {
 
 // OpenReader opens the log at path as long as it is now.
 func OpenReader(path string) (*Reader, error) {
-	f, err := openLog(path, os.O_RDONLY)
+	f, info, err := openLog(path, os.O_RDONLY)
 	if err != nil {
 		return nil, err
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open log: %w", err), f.Close())
 	}
 	return &Reader{r: f, size: info.Size(), file: f}, nil
 }
@@ -197,7 +193,7 @@ func (r *Reader) walk(from Pos, seq int64) (Line, error) {
 }
 
 func (l Line) clone() Line {
-	l.Bytes = bytes.Clone(l.Bytes)
+	l.Bytes, l.From = bytes.Clone(l.Bytes), bytes.Clone(l.From)
 	return l
 }
 

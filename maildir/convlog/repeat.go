@@ -4,30 +4,44 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"maps"
+	"math"
 
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/google/uuid"
 )
 
 // generation is how many ids a Log keeps at least; it keeps twice as many at most.
-const generation = 128 << 10
+const generation = 16 << 10
 
 // recent remembers the ids of the last lines of a log: of all lines from the number
-// from on. Two maps take turns, so that old ids go in bulk.
+// from on. Two maps take turns, so that old ids go in bulk. Of lines before that it
+// remembers as much as tells that an id is not among them.
 type recent struct {
 	from   int64
 	limit  int   // of lines in young
 	middle int64 // first number in young
 	young  map[uuid.UUID]int64
 	old    map[uuid.UUID]int64
+
+	lower  int64 // the lines from lower up to from are in prints
+	before int64 // timestamp of the line before lower
+	seed   maphash.Seed
+	prints map[uint64]struct{} // of ids; whoever sends chosen ids cannot make two the same
 }
 
-func (r *recent) add(id string, seq int64) {
+// maxPrints bounds what is remembered of one log, at about 20 bytes each.
+const maxPrints = 1 << 20
+
+func newRecent(from int64) recent {
+	return recent{from: from, limit: generation, lower: from, before: math.MaxInt64, seed: maphash.MakeSeed()}
+}
+
+func (r *recent) add(id uuid.UUID, seq int64) {
 	if len(r.young) >= r.limit {
-		r.from, r.middle = r.middle, seq
-		r.old, r.young = r.young, nil
+		r.rotate(seq)
 	}
 	if r.young == nil {
 		r.young = make(map[uuid.UUID]int64)
@@ -35,11 +49,22 @@ func (r *recent) add(id string, seq int64) {
 			r.middle = r.from
 		}
 	}
-	if u, err := uuid.Parse(id); err == nil {
-		if _, known := r.seq(u); !known {
-			r.young[u] = seq
+	if _, known := r.seq(id); !known {
+		r.young[id] = seq
+	}
+}
+
+// rotate begins a new generation with the line seq.
+func (r *recent) rotate(seq int64) {
+	if len(r.prints)+len(r.old) > maxPrints {
+		r.prints, r.lower, r.before = nil, r.middle, math.MaxInt64
+	} else {
+		for id := range r.old {
+			r.print(id)
 		}
 	}
+	r.from, r.middle = r.middle, seq
+	r.old, r.young = r.young, nil
 }
 
 func (r *recent) seq(id uuid.UUID) (int64, bool) {
@@ -48,6 +73,19 @@ func (r *recent) seq(id uuid.UUID) (int64, bool) {
 	}
 	seq, ok := r.old[id]
 	return seq, ok
+}
+
+func (r *recent) print(id uuid.UUID) {
+	if r.prints == nil {
+		r.prints = make(map[uint64]struct{})
+	}
+	r.prints[maphash.Bytes(r.seed, id[:])] = struct{}{}
+}
+
+// printed reports whether an id may be one of the lines from lower up to from.
+func (r *recent) printed(id uuid.UUID) bool {
+	_, ok := r.prints[maphash.Bytes(r.seed, id[:])]
+	return ok
 }
 
 // forget drops the lines behind seq: they were not written.
@@ -67,7 +105,8 @@ func (l *Log) find(id string, after, since int64) (int64, error) {
 	if seq, ok := l.ids.seq(u); ok {
 		return seq, nil
 	}
-	if after+1 >= l.ids.from {
+	nothing := after+1 >= l.ids.lower || since > l.ids.before // further back, that is
+	if after+1 >= l.ids.from || nothing && !l.ids.printed(u) {
 		return 0, nil
 	}
 	reader := NewReader(l.file, l.tail.Offset)
@@ -75,42 +114,45 @@ func (l *Log) find(id string, after, since int64) (int64, error) {
 	if err != nil || low >= l.ids.from {
 		return 0, err
 	}
-	if l.ids.from-low < int64(l.ids.limit) && l.ids.old == nil {
-		if err := l.remember(reader, low); err != nil {
-			return 0, err
-		}
-		seq := l.ids.young[u]
-		return seq, nil
+	if known, err := l.remember(reader, low); err != nil || known && !l.ids.printed(u) {
+		return 0, err
 	}
 	return reader.search(u.String(), low, l.ids.from)
 }
 
-// remember adds the ids of the lines from low on to those that are known.
-func (l *Log) remember(r *Reader, low int64) error {
+// remember takes prints of the lines from low on, and reports whether they are known
+// now. Of too many lines none are taken.
+func (l *Log) remember(r *Reader, low int64) (bool, error) {
+	if low >= l.ids.lower {
+		return true, nil
+	}
+	if l.ids.lower-low+int64(len(l.ids.prints)) > maxPrints {
+		return false, nil
+	}
+	before := int64(0) // of no line
+	if low > 1 {
+		line, err := r.At(low - 1)
+		if err != nil {
+			return false, err
+		}
+		before = lineTime(line.Bytes)
+	}
 	s, err := r.Since(low - 1)
 	if err != nil {
-		return err
+		return false, err
 	}
-	until := l.ids.from
-	if l.ids.young == nil {
-		l.ids.young = make(map[uuid.UUID]int64)
-	}
-	for s.Next() && s.Pos().Seq < until {
-		line := s.Line()
-		if line.Noise() {
-			continue
-		}
-		if u, err := uuid.Parse(lineID(line.Bytes)); err == nil {
-			if seq, known := l.ids.young[u]; !known || line.Seq < seq {
-				l.ids.young[u] = line.Seq
+	for s.Next() && s.Pos().Seq < l.ids.lower {
+		if line := s.Line(); !line.Noise() {
+			if u, err := uuid.Parse(lineID(line.Bytes)); err == nil {
+				l.ids.print(u)
 			}
 		}
 	}
 	if s.Err() != nil {
-		return s.Err()
+		return false, s.Err()
 	}
-	l.ids.from, l.ids.middle = low, low
-	return nil
+	l.ids.lower, l.ids.before = low, before
+	return true, nil
 }
 
 // firstSince returns the number of the first line from low to high whose timestamp

@@ -22,6 +22,7 @@ type Line struct {
 	Offset int64  // of its first byte
 	Seq    int64  // 0 for noise
 	Bytes  []byte // without the newline; nil for noise that is longer than envelope.MaxLine
+	From   []byte // the sender, where the line is known to be a message with nothing but a text; else nil
 }
 
 // Noise reports whether readers pass the line over: it is no JSON object, has no
@@ -111,7 +112,12 @@ func (s *Scanner) classify() bool {
 	if s.line.Offset < s.trust {
 		seq, ok = prefixSeq(s.line.Bytes)
 	}
+	var from []byte
 	if !ok {
+		seq, from, ok = plainMessage(s.line.Bytes)
+	}
+	if !ok {
+		from = nil
 		seq, ok = lineSeq(s.line.Bytes)
 	}
 	if !ok || seq <= s.pos.Seq {
@@ -121,7 +127,7 @@ func (s *Scanner) classify() bool {
 		s.err = &DamageError{Offset: s.line.Offset, Want: s.pos.Seq + 1, Got: seq}
 		return false
 	}
-	s.line.Seq = seq
+	s.line.Seq, s.line.From = seq, from
 	return true
 }
 

@@ -58,18 +58,22 @@ func Create(path string, data []byte, perm fs.FileMode) error {
 
 // Mkdir makes the folder path, and those above it that are missing, with mode perm.
 // A folder that is there already is left as it is.
-func Mkdir(path string, perm fs.FileMode) error {
+func Mkdir(path string, perm fs.FileMode) error { return MkdirBelow("", path, perm) }
+
+// MkdirBelow is Mkdir, but it makes nothing above root nor root itself: where that is
+// missing, the error is fs.ErrNotExist.
+func MkdirBelow(root, path string, perm fs.FileMode) error {
 	info, err := os.Stat(path)
 	switch {
 	case err == nil && info.IsDir():
 		return nil
 	case err == nil:
 		return fmt.Errorf("make folder %q: a file is in the way", path)
-	case !errors.Is(err, fs.ErrNotExist):
+	case !errors.Is(err, fs.ErrNotExist) || filepath.Clean(path) == root:
 		return fmt.Errorf("make folder: %w", err)
 	}
 	parent := filepath.Dir(path)
-	if err := Mkdir(parent, perm); err != nil {
+	if err := MkdirBelow(root, parent, perm); err != nil {
 		return err
 	}
 	if err := os.Mkdir(path, perm); err != nil {
@@ -90,6 +94,21 @@ func SyncDir(path string) error {
 	defer dir.Close()
 	if err := dir.Sync(); err != nil {
 		return fmt.Errorf("sync folder %q: %w", path, err)
+	}
+	return nil
+}
+
+// linkAndRemove is RenameNew where the system has no call for it. A folder cannot have
+// a second name; renaming one replaces nothing but an empty folder.
+func linkAndRemove(oldPath, newPath string) error {
+	if info, err := os.Lstat(oldPath); err == nil && info.IsDir() {
+		return os.Rename(oldPath, newPath)
+	}
+	if err := os.Link(oldPath, newPath); err != nil {
+		return err
+	}
+	if err := os.Remove(oldPath); err != nil {
+		return fmt.Errorf("remove after link: %w", err)
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package durable
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 
@@ -74,14 +73,4 @@ func BeingWritten(f *os.File) bool {
 	}
 	_, _ = unix.FcntlInt(fd, unix.F_SETLEASE, unix.F_UNLCK)
 	return false
-}
-
-func linkAndRemove(oldPath, newPath string) error {
-	if err := os.Link(oldPath, newPath); err != nil {
-		return err
-	}
-	if err := os.Remove(oldPath); err != nil {
-		return fmt.Errorf("remove after link: %w", err)
-	}
-	return nil
 }

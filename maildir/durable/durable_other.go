@@ -3,7 +3,6 @@
 package durable
 
 import (
-	"fmt"
 	"io/fs"
 	"os"
 )
@@ -13,15 +12,7 @@ func Sync(f *os.File) error { return f.Sync() }
 
 // RenameNew renames a file and never replaces one: where newPath exists, the error
 // is fs.ErrExist. It does not sync the folder.
-func RenameNew(oldPath, newPath string) error {
-	if err := os.Link(oldPath, newPath); err != nil {
-		return err
-	}
-	if err := os.Remove(oldPath); err != nil {
-		return fmt.Errorf("remove after link: %w", err)
-	}
-	return nil
-}
+func RenameNew(oldPath, newPath string) error { return linkAndRemove(oldPath, newPath) }
 
 // Forget does nothing here: there is no portable way to drop cached pages.
 func Forget(*os.File) error { return nil }

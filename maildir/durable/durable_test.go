@@ -271,6 +271,25 @@ func TestMkdir(t *testing.T) {
 	}
 }
 
+func TestMkdirBelow(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "root")
+	path := filepath.Join(root, "a", "b")
+	if err := durable.MkdirBelow(root, path, 0o700); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without the root: got %v, want fs.ErrNotExist", err)
+	}
+	if err := durable.MkdirBelow(root, root, 0o700); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of the root: got %v, want fs.ErrNotExist", err)
+	}
+	wantNames(t, filepath.Dir(root))
+	if err := os.Mkdir(root, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := durable.MkdirBelow(root, path, 0o700); err != nil {
+		t.Errorf("below the root: got %v, want no error", err)
+	}
+	wantPerm(t, path, 0o700)
+}
+
 func TestMkdirLeavesAFolderAsItIs(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a")
 	if err := os.Mkdir(path, 0o750); err != nil {
@@ -322,26 +341,54 @@ func TestManyMakeTheSameFolder(t *testing.T) {
 }
 
 func TestRenameNew(t *testing.T) {
-	dir := t.TempDir()
-	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
-	write(t, from, "content")
-	if err := durable.RenameNew(from, to); err != nil {
-		t.Fatal(err)
-	}
-	wantContent(t, to, "content")
-	wantNames(t, dir, "to")
+	for name, rename := range map[string]func(from, to string) error{
+		"by the system": durable.RenameNew, "by link": durable.LinkAndRemove,
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
+			write(t, from, "content")
+			if err := rename(from, to); err != nil {
+				t.Fatal(err)
+			}
+			wantContent(t, to, "content")
+			wantNames(t, dir, "to")
 
-	write(t, from, "other")
-	if err := durable.RenameNew(from, to); !errors.Is(err, fs.ErrExist) {
-		t.Errorf("onto a file: got %v, want fs.ErrExist", err)
-	}
-	wantContent(t, from, "other")
-	wantContent(t, to, "content")
+			write(t, from, "other")
+			if err := rename(from, to); !errors.Is(err, fs.ErrExist) {
+				t.Errorf("onto a file: got %v, want fs.ErrExist", err)
+			}
+			wantContent(t, from, "other")
+			wantContent(t, to, "content")
 
-	if err := durable.RenameNew(filepath.Join(dir, "missing"), filepath.Join(dir, "x")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("of no file: got %v, want fs.ErrNotExist", err)
+			if err := rename(filepath.Join(dir, "missing"), filepath.Join(dir, "x")); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("of no file: got %v, want fs.ErrNotExist", err)
+			}
+			wantNames(t, dir, "from", "to")
+		})
 	}
-	wantNames(t, dir, "from", "to")
+}
+
+func TestRenameNewOfAFolder(t *testing.T) {
+	for name, rename := range map[string]func(from, to string) error{
+		"by the system": durable.RenameNew, "by link": durable.LinkAndRemove,
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.MkdirAll(filepath.Join(dir, "from", "inner"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			write(t, filepath.Join(dir, "file"), "content")
+			if err := rename(filepath.Join(dir, "from"), filepath.Join(dir, "file")); err == nil {
+				t.Error("onto a file: got no error, want one")
+			}
+			wantContent(t, filepath.Join(dir, "file"), "content")
+			if err := rename(filepath.Join(dir, "from"), filepath.Join(dir, "to")); err != nil {
+				t.Errorf("got %v, want no error", err)
+			}
+			wantNames(t, filepath.Join(dir, "to"), "inner")
+		})
+	}
 }
 
 func TestSyncDir(t *testing.T) {

@@ -3,9 +3,12 @@
 package durable
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 type unixStat = syscall.Stat_t
@@ -30,4 +33,29 @@ func Inode(info fs.FileInfo) uint64 {
 		return uint64(st.Ino)
 	}
 	return 0
+}
+
+// TryLock takes the exclusive flock of the open file f, and reports false where
+// somebody else has it. The lock belongs to f: another open of the same file, here or
+// in another process, does not have it, and it ends with Unlock, with closing f, or
+// with the process. A goroutine that shares f is not kept out.
+func TryLock(f *os.File) (bool, error) {
+	for {
+		switch err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
+		case err == nil:
+			return true, nil
+		case errors.Is(err, unix.EWOULDBLOCK):
+			return false, nil
+		case !errors.Is(err, unix.EINTR):
+			return false, &fs.PathError{Op: "flock", Path: f.Name(), Err: err}
+		}
+	}
+}
+
+// Unlock gives back what TryLock took.
+func Unlock(f *os.File) error {
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_UN); err != nil {
+		return &fs.PathError{Op: "unlock", Path: f.Name(), Err: err}
+	}
+	return nil
 }

@@ -27,6 +27,8 @@ func Decode(data []byte) (*Envelope, error) {
 
 var decoders = sync.Pool{New: func() any { return jsontext.NewDecoder(bytes.NewReader(nil)) }}
 
+const blanks = " \t\r\n" // of JSON
+
 // Members calls each with the name and the value of every member of the JSON
 // object that data holds, in order, under the strict rules of Decode. The value is
 // valid only during the call.
@@ -35,6 +37,9 @@ func Members(data []byte, each func(name string, value json.RawMessage) error) e
 	defer decoders.Put(dec)
 	dec.Reset(bytes.NewBuffer(data))
 	if dec.PeekKind() != '{' {
+		if len(bytes.TrimLeft(data, blanks)) == 0 {
+			return fmt.Errorf("%w: it is empty, want a JSON object", ErrInvalid)
+		}
 		if _, err := dec.ReadValue(); err != nil {
 			return fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
@@ -63,7 +68,7 @@ func Members(data []byte, each func(name string, value json.RawMessage) error) e
 	if _, err := dec.ReadToken(); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	if rest := bytes.TrimLeft(dec.UnreadBuffer(), " \t\r\n"); len(rest) > 0 {
+	if rest := bytes.TrimLeft(dec.UnreadBuffer(), blanks); len(rest) > 0 {
 		return fmt.Errorf("%w: more than one JSON value", ErrInvalid)
 	}
 	return nil
@@ -128,12 +133,22 @@ func (e *Envelope) set(name string, value json.RawMessage) (err error) {
 		e.Origin, err = text(name, value)
 	case "participants":
 		e.Participants, err = addresses(name, value)
+	case "hosts":
+		e.Hosts, err = hosts(name, value)
 	case "about":
 		e.About, err = looseID(name, value)
 	case "why":
 		e.Why, err = text(name, value)
 	case "reason":
 		e.Reason, err = text(name, value)
+	case "request":
+		e.Request, err = looseID(name, value)
+	case "status":
+		e.Status, err = text(name, value)
+	case "busy":
+		e.Busy, err = boolean(name, value)
+	case "ringUntil":
+		e.RingUntil, err = integer(name, value)
 	case "auto":
 		e.Auto, err = boolean(name, value)
 	case "hops":
@@ -146,6 +161,8 @@ func (e *Envelope) set(name string, value json.RawMessage) (err error) {
 		e.Data = compact(value)
 	case "attachments":
 		e.Attachments, err = attachments(name, value)
+	case "signature":
+		e.Signature, err = text(name, value)
 	default:
 		if len(e.Unknown) == maxUnknown {
 			return invalid(clip(name), "more than %d unknown fields", maxUnknown)
@@ -254,6 +271,27 @@ func addresses(name string, value json.RawMessage) ([]Address, error) {
 	err := elements(name, value, func(v json.RawMessage) error {
 		a, err := address(name, v)
 		list = append(list, a)
+		return err
+	})
+	return list, err
+}
+
+// hosts reads an object whose members are texts, which is of bounded length.
+func hosts(name string, value json.RawMessage) (list map[string]string, err error) {
+	if value[0] != '{' {
+		return nil, invalid(name, "want an object, got %s", clip(string(value)))
+	}
+	err = Members(value, func(host string, v json.RawMessage) error {
+		if len(list) == MaxRecipients {
+			return invalid(name, "more than %d members", MaxRecipients)
+		}
+		id, err := text(name, v)
+		if err == nil && list == nil {
+			list = make(map[string]string)
+		}
+		if err == nil {
+			list[host] = id
+		}
 		return err
 	})
 	return list, err

@@ -1,13 +1,16 @@
 package envelope
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Append adds the envelope to dst as JSON on one line, without a newline: seq
-// first when there is one, then id and type, unknown fields last.
+// first when there is one, then id and type, unknown fields behind the known ones and
+// the signature last.
 func (e *Envelope) Append(dst []byte) []byte {
 	w := writer{buf: append(dst, '{'), first: true}
 	if e.Seq != 0 {
@@ -54,9 +57,14 @@ func (e *Envelope) tail(w *writer) {
 	w.nonZero("turnLimit", e.TurnLimit)
 	w.text("origin", e.Origin)
 	w.addresses("participants", e.Participants)
+	w.hosts(e.Hosts)
 	w.text("about", e.About)
 	w.text("why", e.Why)
 	w.text("reason", e.Reason)
+	w.text("request", e.Request)
+	w.text("status", e.Status)
+	w.flag("busy", e.Busy)
+	w.nonZero("ringUntil", e.RingUntil)
 	w.flag("auto", e.Auto)
 	w.nonZero("hops", e.Hops)
 	w.optional("raw", e.Raw)
@@ -70,9 +78,19 @@ func (e *Envelope) tail(w *writer) {
 	}
 	w.attachments(e.Attachments)
 	for _, f := range e.Unknown {
-		w.name(f.Name)
-		w.buf = append(w.buf, f.Value...)
+		w.member(f)
 	}
+	w.text("signature", e.Signature)
+}
+
+// Signed is what the host of the author signs: the form in which an envelope crosses,
+// without seq, timestamp and signature, behind the name of what it is. Every host that
+// has the line can make it again.
+func (e *Envelope) Signed() []byte {
+	draft := *e
+	draft.Signature = ""
+	text, _ := draft.AppendDraft([]byte("duo/envelope/1\n"))
+	return text
 }
 
 // MarshalJSON is Append, so that an envelope nested in a reply of the API has the
@@ -95,13 +113,24 @@ type writer struct {
 	first bool
 }
 
-func (w *writer) name(name string) {
+func (w *writer) separate() {
 	if !w.first {
 		w.buf = append(w.buf, ',')
 	}
 	w.first = false
-	w.quote(name)
-	w.buf = append(w.buf, ':')
+}
+
+// name begins a member with a name that needs no escapes.
+func (w *writer) name(name string) {
+	w.separate()
+	w.buf = append(append(append(w.buf, '"'), name...), `":`...)
+}
+
+// member adds a member with any name.
+func (w *writer) member(f Field) {
+	w.separate()
+	w.quote(f.Name)
+	w.buf = append(append(w.buf, ':'), f.Value...)
 }
 
 func (w *writer) quote(s string) {
@@ -157,6 +186,22 @@ func (w *writer) addresses(name string, values []Address) {
 		texts[i] = a.String()
 	}
 	w.list(name, texts)
+}
+
+// hosts writes names and ids in the order of the names.
+func (w *writer) hosts(list map[string]string) {
+	if len(list) == 0 {
+		return
+	}
+	w.name("hosts")
+	inner := writer{buf: append(w.buf, '{'), first: true}
+	for _, name := range slices.Sorted(maps.Keys(list)) {
+		inner.separate()
+		inner.quote(name)
+		inner.buf = append(inner.buf, ':')
+		inner.quote(list[name])
+	}
+	w.buf = append(inner.buf, '}')
 }
 
 func (w *writer) attachments(list []Attachment) {

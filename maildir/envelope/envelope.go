@@ -20,14 +20,15 @@ import (
 const (
 	MaxLine         = 8 << 20 // bytes of an encoded envelope, without the newline
 	MaxContent      = 1 << 20 // bytes of content, the default of limits.content
-	MaxData         = 1 << 20 // bytes of data as JSON text
+	MaxData         = 1 << 20 // bytes of data, and of all unknown fields together, as JSON text
 	MaxTopic        = 500     // bytes of a topic or a reason
 	MaxRecipients   = 1024    // entries in "to" or "participants", before limits.participants is asked
-	MaxAttachments  = 64
+	MaxAttachments  = 32
 	MaxDepth        = 64
 	MaxInt          = 1<<53 - 1 // the largest integer that every JSON reader keeps exact
 	maxUnknown      = 64        // unknown fields
 	maxShortText    = 200       // mode, event, origin, media types
+	maxSignature    = 128       // bytes of a signature as text
 	maxAttachedName = 255
 )
 
@@ -39,7 +40,8 @@ type Type string
 
 // The types of envelopes. Message, Join, Leave and System stand in logs; Typing
 // and Presence are live only; the others are signals. Create, Invite and Close
-// are what a drop says to ask for the system event of that name.
+// are what a drop says to ask for the system event of that name; Status is what it says
+// to be shown as busy or available.
 const (
 	Message  Type = "message"
 	Join     Type = "join"
@@ -54,7 +56,11 @@ const (
 	Create   Type = "create"
 	Invite   Type = "invite"
 	Close    Type = "close"
+	Status   Type = "status" // what an agent says of its own presence
 )
+
+// TypingOff is the status of a Typing envelope whose sender is typing no more.
+const TypingOff = "off"
 
 // The events of System envelopes.
 const (
@@ -62,6 +68,7 @@ const (
 	EventInvite        = "invite"
 	EventClose         = "close"
 	EventUndeliverable = "undeliverable"
+	EventRestored      = "restored" // the log of another host was cut, and follows this one again
 )
 
 // Envelope is one message, or one event of a conversation. The zero value of a
@@ -83,9 +90,14 @@ type Envelope struct {
 	TurnLimit    int64 // messages, 0 for no limit
 	Origin       string
 	Participants []Address
-	About        string // id of what an undeliverable event speaks of
+	Hosts        map[string]string // ids of hosts by the names that addresses have, of what brings agents in
+	About        string            // id of what an undeliverable event speaks of
 	Why          string
 	Reason       string
+	Request      string // id or reference of the call that this answers or came of
+	Status       string // of a call, or of the sender
+	Busy         bool   // of a Reject: the callee may still accept later
+	RingUntil    int64  // of a Call, Unix milliseconds
 	Auto         bool
 	Hops         int64
 	Raw          *int64 // byte offset of the adopted line
@@ -93,6 +105,7 @@ type Envelope struct {
 	Data         json.RawMessage
 	Attachments  []Attachment
 	Unknown      []Field
+	Signature    string // of the author's host, where that is not the origin; see Signed
 }
 
 // Ref names another envelope of the same conversation, by seq or by id.
@@ -171,6 +184,9 @@ func (e *Envelope) Check(maxContent int) error {
 	if len(e.Data) > MaxData {
 		return invalid("data", "%d bytes are over the limit of %d", len(e.Data), MaxData)
 	}
+	if n := e.unknownSize(); n > MaxData {
+		return fmt.Errorf("%w: fields that are unknown: %d bytes are over the limit of %d", ErrInvalid, n, MaxData)
+	}
 	if len(e.To) > MaxRecipients {
 		return invalid("to", "%d recipients are over the limit of %d", len(e.To), MaxRecipients)
 	}
@@ -190,6 +206,9 @@ func (e *Envelope) Check(maxContent int) error {
 			return err
 		}
 	}
+	if err := e.checkHosts(); err != nil {
+		return err
+	}
 	if e.TurnLimit < 0 || e.Hops < 0 {
 		return invalid("turnLimit", "and hops are not negative")
 	}
@@ -199,7 +218,9 @@ func (e *Envelope) Check(maxContent int) error {
 	}{
 		{"topic", e.Topic, MaxTopic}, {"reason", e.Reason, MaxTopic}, {"why", e.Why, 4 * MaxTopic},
 		{"type", string(e.Type), maxShortText}, {"replyTo", e.ReplyTo.ID, maxShortText}, {"about", e.About, maxShortText},
+		{"request", e.Request, maxShortText}, {"status", e.Status, maxShortText},
 		{"mode", e.Mode, maxShortText}, {"event", e.Event, maxShortText}, {"origin", e.Origin, maxShortText},
+		{"signature", e.Signature, maxSignature},
 	} {
 		if err := checkLine(f.name, f.value, f.max); err != nil {
 			return err
@@ -212,6 +233,31 @@ func (e *Envelope) Check(maxContent int) error {
 		return invalid("content", "holds the character U+0000")
 	}
 	return nil
+}
+
+func (e *Envelope) checkHosts() error {
+	if len(e.Hosts) > MaxRecipients {
+		return invalid("hosts", "%d are over the limit of %d", len(e.Hosts), MaxRecipients)
+	}
+	for name, id := range e.Hosts {
+		if err := CheckHost(name); err != nil {
+			return invalid("hosts", "%v", err)
+		}
+		if id == "" {
+			return invalid("hosts", "host %q has no id", name)
+		}
+		if err := checkLine("hosts", id, maxShortText); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *Envelope) unknownSize() (n int) {
+	for _, f := range e.Unknown {
+		n += len(f.Name) + len(f.Value)
+	}
+	return n
 }
 
 // check wants a name and a sum that are safe as names of files.

@@ -42,12 +42,15 @@ func full() *envelope.Envelope {
 	e.TurnLimit = 20
 	e.Origin = "0a1b2c"
 	e.Participants = []envelope.Address{atlas, {Name: "Nova", Host: "nyc"}}
+	e.Hosts = map[string]string{"nyc": "0a1b2c", "home-2": "3d4e5f"}
+	e.Signature = "c2lnbmVk"
 	e.About = "01993c5e-7d1a-7cc2-a5a0-1f2e3d4c5b6b"
 	e.Why = "nobody is called so"
 	e.Reason = "all is said"
 	e.Auto = true
 	e.Hops = 3
 	e.Raw = envelope.Int(0)
+	e.Request, e.Status, e.Busy, e.RingUntil = "r77b2", "ringing", true, 1739654430000
 	e.Data = json.RawMessage(`{"a":[1.0,null]}`)
 	e.Attachments = []envelope.Attachment{{Name: "a.txt", MediaType: "text/plain", Size: 3, SHA256: sha256Hex}}
 	e.Unknown = []envelope.Field{{Name: "z", Value: json.RawMessage(`1e2`)}, {Name: "a", Value: json.RawMessage(`"\u00e9"`)}}
@@ -116,6 +119,10 @@ func anyEnvelope(t *rapid.T) *envelope.Envelope {
 	if to := rapid.SliceOf(text).Draw(t, "to"); len(to) > 0 {
 		e.To = to
 	}
+	if hosts := rapid.MapOf(text, text).Draw(t, "hosts"); len(hosts) > 0 {
+		e.Hosts = hosts
+	}
+	e.Signature = text.Draw(t, "signature")
 	for i, s := range rapid.SliceOfN(text, 0, 8).Draw(t, "unknown") {
 		value, _ := json.Marshal(s)
 		e.Unknown = append(e.Unknown, envelope.Field{Name: fmt.Sprintf("%s-%d", s, i), Value: value})
@@ -148,6 +155,26 @@ func TestAppendDraftLeavesRoomForTheStamp(t *testing.T) {
 		if want := string(e.Append(nil)); got != want {
 			t.Errorf("%s: got %s, want %s", name, got, want)
 		}
+	}
+}
+
+// TestSigned: what is signed is the line without its stamp and signature, in one form.
+func TestSigned(t *testing.T) {
+	e := full()
+	e.Unknown = e.Unknown[:1]
+	const want = "duo/envelope/1\n" + `{"id":"01993c5e-7d1a-7cc2-a5a0-1f2e3d4c5b6a","type":"message","event":"create","from":"Atlas@nyc"`
+	got := string(e.Signed())
+	if !strings.HasPrefix(got, want) || !strings.HasSuffix(got, `,"hosts":{"home-2":"3d4e5f","nyc":"0a1b2c"},"about":"01993c5e-7d1a-7cc2-a5a0-1f2e3d4c5b6b"`+got[strings.Index(got, `,"why"`):]) || !strings.HasSuffix(got, `"z":1e2}`) {
+		t.Errorf("got %s", got)
+	}
+	stamped := *decode(t, e.Append(nil))
+	stamped.Seq, stamped.Timestamp, stamped.Signature = 7, 8, "other"
+	if again := string(decode(t, stamped.Append(nil)).Signed()); again != got {
+		t.Errorf("with another stamp and signature: got %s, want %s", again, got)
+	}
+	stamped.Content += "!"
+	if again := string(stamped.Signed()); again == got {
+		t.Error("with another text: got the same bytes")
 	}
 }
 
@@ -297,11 +324,21 @@ func TestCheck(t *testing.T) {
 		{"reason too long", func(e *envelope.Envelope) { e.Reason = strings.Repeat("x", envelope.MaxTopic+1) }, "reason"},
 		{"type too long", func(e *envelope.Envelope) { e.Type = envelope.Type(strings.Repeat("x", 201)) }, "type"},
 		{"about with NUL", func(e *envelope.Envelope) { e.About = "\x00" }, "about"},
+		{"hosts", func(e *envelope.Envelope) { e.Hosts = map[string]string{"nyc": "0a1b2c"} }, ""},
+		{"a host that is no name", func(e *envelope.Envelope) { e.Hosts = map[string]string{"NYC": "0a1b2c"} }, "hosts"},
+		{"a host without id", func(e *envelope.Envelope) { e.Hosts = map[string]string{"nyc": ""} }, "hosts"},
+		{"a host with an id of two lines", func(e *envelope.Envelope) { e.Hosts = map[string]string{"nyc": "a\nb"} }, "hosts"},
+		{"signature too long", func(e *envelope.Envelope) { e.Signature = strings.Repeat("x", 200) }, "signature"},
 		{"reply to a text of two lines", func(e *envelope.Envelope) { e.ReplyTo.ID = "a\nb" }, "replyTo"},
 	} {
 		e := &envelope.Envelope{Type: envelope.Message}
 		test.change(e)
 		wantError(t, test.name, e.Check(100), test.field)
+	}
+	half := make([]byte, envelope.MaxData/2)
+	e := &envelope.Envelope{Unknown: []envelope.Field{{Name: "a", Value: half}, {Name: "b", Value: half}}}
+	if err := e.Check(100); !errors.Is(err, envelope.ErrInvalid) || !strings.Contains(err.Error(), "unknown") {
+		t.Errorf("unknown fields over the limit: got %v, want ErrInvalid that says so", err)
 	}
 }
 

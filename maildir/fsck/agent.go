@@ -22,6 +22,7 @@ import (
 // agent is one agent's folder.
 type agent struct {
 	findings
+	home    *maildir.Home
 	name    string // of the folder
 	box     *mailbox.Box
 	items   map[string]map[int64][]*item // by conversation and number
@@ -41,7 +42,7 @@ func (a *agent) found(s Severity, kind Kind, path string, seq int64, format stri
 }
 
 func readAgent(home *maildir.Home, name string) *agent {
-	a := &agent{name: name, box: mailbox.At(home.AgentDir(name)), items: make(map[string]map[int64][]*item), links: make(map[string]bool)}
+	a := &agent{home: home, name: name, box: mailbox.At(home.AgentDir(name)), items: make(map[string]map[int64][]*item), links: make(map[string]bool)}
 	if _, err := card.Read(a.box.Dir()); errors.Is(err, fs.ErrNotExist) {
 		a.found(Note, BadAgent, card.File, 0, "there is no card yet; the daemon writes one when it runs")
 	} else if err != nil {
@@ -54,8 +55,9 @@ func readAgent(home *maildir.Home, name string) *agent {
 	// New before cur: a file that moves meanwhile is found twice rather than not at all.
 	a.readInbox(mailbox.InboxNew)
 	a.readInbox(mailbox.InboxCur)
-	a.readLinks(home)
+	a.readLinks()
 	a.readOutbox()
+	a.readSettings()
 	return a
 }
 
@@ -94,9 +96,13 @@ func (a *agent) names(folder string) []string {
 
 func (a *agent) readInbox(folder string) {
 	for _, name := range a.names(folder) {
+		if signal, ok := mailbox.ParseSignal(name); ok {
+			a.signal(folder, signal)
+			continue
+		}
 		parsed, ok := mailbox.ParseItem(name)
 		if !ok {
-			a.found(Warning, BadItem, filepath.Join(folder, name), 0, "the name is none that duo gives, want TIME.CONVERSATION.SEQ.json; move the file away")
+			a.found(Warning, BadItem, filepath.Join(folder, name), 0, "the name is none that duo gives, want TIME.CONVERSATION.SEQ.json or TIME.call.ID.json; move the file away")
 			continue
 		}
 		lines := a.items[parsed.Conversation]
@@ -108,12 +114,12 @@ func (a *agent) readInbox(folder string) {
 	}
 }
 
-func (a *agent) readLinks(home *maildir.Home) {
+func (a *agent) readLinks() {
 	for _, name := range a.names(mailbox.Links) {
 		path := filepath.Join(mailbox.Links, name)
 		id, ok := maildir.LogID(name)
 		target, err := os.Readlink(filepath.Join(a.box.Dir(), path))
-		want := filepath.Join("..", "..", "..", filepath.Base(home.ConversationsDir()), name)
+		want := filepath.Join("..", "..", "..", filepath.Base(a.home.ConversationsDir()), name)
 		switch {
 		case !ok:
 			a.found(Warning, BadLink, path, 0, "the name is not that of a conversation's log; move it away")
@@ -135,7 +141,7 @@ func (a *agent) readOutbox() {
 
 // owed wants a line to be where its recipient finds it.
 func (a *agent) owed(want mailbox.Item, at entry) {
-	if at.seq <= a.cursors[want.Conversation].Seen || a.has(want) {
+	if a.cursors[want.Conversation].HasSeen(at.seq) || a.has(want) {
 		return
 	}
 	for _, folder := range []string{mailbox.InboxNew, mailbox.InboxCur} { // it may have come since

@@ -68,6 +68,13 @@ const (
 	MissingLink  Kind = "missing-link"  // no link to a conversation of the agent's
 	BadLink      Kind = "bad-link"      // a link to something else
 	WaitingDrops Kind = "waiting-drops" // drops that nobody has taken
+	SetAside     Kind = "set-aside"     // lines that were cut off a log of another host, which has gone another way
+	BadCall      Kind = "bad-call"      // a record of a call that cannot be read, or a file in the inbox without one
+	BadBlob      Kind = "bad-blob"      // a file of a message that is not what its name says
+	NoBlob       Kind = "no-blob"       // a file that a message brings and that is gone
+	BadContacts  Kind = "bad-contacts"  // contacts.json cannot be read
+	BadPresence  Kind = "bad-presence"  // presence.json cannot be read
+	BadToken     Kind = "bad-token"     // a file of tokens that cannot be used
 )
 
 // NowhereInLog is the offset of a finding that is about no place in a log.

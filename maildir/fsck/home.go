@@ -33,7 +33,7 @@ func Home(dir string) (HomeReport, error) {
 	if err != nil {
 		return HomeReport{}, err
 	}
-	c := &homeCheck{home: home, HomeReport: HomeReport{Dir: dir}, agents: make(map[string]*agent), about: make(map[string][]*agent)}
+	c := &homeCheck{home: home, HomeReport: HomeReport{Dir: dir}, agents: make(map[string]*agent), about: make(map[string][]*agent), lacking: make(map[string]bool)}
 	// Agents first: the logs that are read later have every line that an inbox has.
 	if err := c.readAgents(); err != nil {
 		return HomeReport{}, err
@@ -45,6 +45,9 @@ func Home(dir string) (HomeReport, error) {
 	for _, id := range ids {
 		c.log(id)
 	}
+	c.readBlobs()
+	c.readCalls()
+	c.readTokens()
 	for _, name := range slices.Sorted(maps.Keys(c.agents)) {
 		a := c.agents[name]
 		a.finish(ids)
@@ -55,9 +58,10 @@ func Home(dir string) (HomeReport, error) {
 
 type homeCheck struct {
 	HomeReport
-	home   *maildir.Home
-	agents map[string]*agent   // by folder name
-	about  map[string][]*agent // by conversation: whose files speak of it
+	home    *maildir.Home
+	agents  map[string]*agent   // by folder name
+	about   map[string][]*agent // by conversation: whose files speak of it
+	lacking map[string]bool     // files of messages, by path, that are gone
 }
 
 func (c *homeCheck) readAgents() error {
@@ -93,6 +97,9 @@ func (c *homeCheck) conversations() (ids []string, err error) {
 		return nil, fmt.Errorf("check logs: %w", err)
 	}
 	for _, e := range entries {
+		if id, _, cut, ok := maildir.ForkID(e.Name()); ok {
+			c.setAside(id, e.Name(), cut)
+		}
 		switch id, ok := maildir.LogID(e.Name()); {
 		case ok && e.Type().IsRegular():
 			ids = append(ids, id)
@@ -101,6 +108,18 @@ func (c *homeCheck) conversations() (ids []string, err error) {
 		}
 	}
 	return ids, nil
+}
+
+// setAside notes lines of a conversation that are not in its log.
+func (c *homeCheck) setAside(id, name string, cut bool) {
+	f := Finding{
+		Severity: Note, Kind: SetAside, Path: filepath.Join(c.home.ConversationsDir(), name), Offset: NowhereInLog,
+		Text: fmt.Sprintf("lines of conversation %s that its host had lost when it went on from a backup; nothing to do", id),
+	}
+	if cut {
+		f.Text = fmt.Sprintf("lines of conversation %s that its host has not: what is to be done about them is done at the next link with that host", id)
+	}
+	c.Findings = append(c.Findings, f)
 }
 
 func (c *homeCheck) unreadable(id string, cause error) {
@@ -113,7 +132,7 @@ func (c *homeCheck) unreadable(id string, cause error) {
 // log checks one log, and what the agents have of it.
 func (c *homeCheck) log(id string) {
 	p := &pass{homeCheck: c, id: id, in: make(map[string]*agent), ever: make(map[*agent]bool)}
-	report, err := checkLog(c.home.LogPath(id), p.line)
+	report, err := checkLog(c.home.LogPath(id), c.home.Host.ID, p.line)
 	if errors.Is(err, fs.ErrNotExist) {
 		return // it was removed just now
 	}
@@ -141,6 +160,7 @@ type pass struct {
 func (p *pass) line(at entry) {
 	if e := at.envelope; e != nil {
 		p.enter(e)
+		p.attached(at)
 		item := mailbox.ItemOf(p.id, at.seq, e.Timestamp)
 		for key, a := range p.in {
 			if owed(e, key) {
@@ -185,6 +205,8 @@ func owed(e *envelope.Envelope, key string) bool {
 		switch e.Event {
 		case envelope.EventClose:
 			return !own
+		case envelope.EventRestored:
+			return true
 		case envelope.EventCreate:
 			return !own && isParticipant && !e.Auto
 		case envelope.EventInvite:

@@ -1,6 +1,7 @@
 package fsck_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -10,12 +11,13 @@ import (
 	"time"
 
 	"github.com/claude-duo/duo/maildir"
+	"github.com/claude-duo/duo/maildir/blob"
 	"github.com/claude-duo/duo/maildir/card"
 	"github.com/claude-duo/duo/maildir/convlog"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/claude-duo/duo/maildir/fsck"
 	"github.com/claude-duo/duo/maildir/mailbox"
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 )
 
 // scene is a home in which Atlas has written three messages to Nova, who has seen the
@@ -108,6 +110,42 @@ func (s *scene) append(e *envelope.Envelope) {
 	s.log = append(s.log, e)
 }
 
+// ring says that Nova is called.
+var ring = mailbox.SignalOf("0199c0de-0000-7000-8000-0000000077b2", clock.UnixMilli())
+
+func (s *scene) record(id string) string { return filepath.Join(s.home.OpenRequestsDir(), id+".json") }
+
+func (s *scene) farRecord() string {
+	return filepath.Join(s.home.FarRequestsDir(), "lon", "done", ring.Request+".json")
+}
+
+// call lets Atlas call Nova, with a signal about the request, or about another one. It
+// returns the path of the record.
+func (s *scene) call(about string) string {
+	e := &envelope.Envelope{ID: ring.Request, Type: envelope.Call, From: s.home.Address("Atlas"), Request: cmp.Or(about, ring.Request)}
+	_, err := s.nova.PutSignal(ring, e.Append(nil), true)
+	s.must(err)
+	s.must(os.MkdirAll(s.home.OpenRequestsDir(), 0o700))
+	s.write(s.record(ring.Request), `{"id":"`+ring.Request+`"}`)
+	return s.record(ring.Request)
+}
+
+// hello is the SHA-256 of "hello".
+const hello = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+
+// bring puts a file into the home, and lets Nova's own message bring it twice where that
+// is said. It returns the path.
+func (s *scene) bring(mention bool) string {
+	_, err := blob.At(s.home.BlobsDir(), 5).Put(strings.NewReader("hello"))
+	s.must(err)
+	if mention {
+		a := envelope.Attachment{Name: "a", Size: 5, SHA256: hello}
+		s.append(&envelope.Envelope{Type: envelope.Message, From: s.home.Address("Nova"), Attachments: []envelope.Attachment{a, a}})
+		s.must(mailbox.At(s.home.AgentDir("Atlas")).WriteCursors(map[string]mailbox.Cursor{conversation: {Delivered: 6, Seen: 6}}))
+	}
+	return filepath.Join(s.home.BlobsDir(), hello)
+}
+
 func (s *scene) check() []fsck.Finding {
 	s.t.Helper()
 	report, err := fsck.Home(s.home.Dir)
@@ -122,7 +160,27 @@ func TestHome(t *testing.T) {
 		kind     fsck.Kind // empty for no finding
 		path     func(s *scene) string
 	}{
-		"all is well": {fault: func(*scene) {}},
+		"all is well":       {fault: func(*scene) {}},
+		"files of messages": {fault: func(s *scene) { s.bring(true) }},
+		"file of a message that is gone": {
+			func(s *scene) { s.must(os.Remove(s.bring(true))) },
+			fsck.Error, fsck.NoBlob, func(s *scene) string { return s.home.LogPath(conversation) },
+		},
+		"file of a message that has still to come": {
+			func(s *scene) {
+				s.must(os.Remove(s.bring(true)))
+				s.must(blob.At(s.home.BlobsDir(), 5).Note(blob.Want{SHA256: hello, Size: 5, Sources: []blob.Source{{Host: "lon"}}}))
+			},
+			fsck.Note, fsck.NoBlob, func(s *scene) string { return s.home.LogPath(conversation) },
+		},
+		"file of a message with other content": {
+			func(s *scene) { s.write(s.bring(false), "hellO") },
+			fsck.Error, fsck.BadBlob, func(s *scene) string { return filepath.Join(s.home.BlobsDir(), hello) },
+		},
+		"file of nobody's": {
+			func(s *scene) { s.bring(false); s.write(filepath.Join(s.home.BlobsDir(), "notes"), "") },
+			fsck.Warning, fsck.BadBlob, func(s *scene) string { return filepath.Join(s.home.BlobsDir(), "notes") },
+		},
 		"damage": {
 			func(s *scene) {
 				s.log = append(s.log, nil)
@@ -268,6 +326,61 @@ func TestHome(t *testing.T) {
 			func(s *scene) { s.must(os.RemoveAll(s.path(mailbox.OutboxNew))) },
 			fsck.Warning, fsck.BadAgent, func(s *scene) string { return s.path(mailbox.OutboxNew) },
 		},
+		"call that rings": {fault: func(s *scene) { s.call("") }},
+		"call from another host": {fault: func(s *scene) {
+			s.must(os.MkdirAll(filepath.Dir(s.farRecord()), 0o700))
+			s.must(os.Rename(s.call(""), s.farRecord()))
+		}},
+		"record of a call from another host that is no JSON": {
+			func(s *scene) {
+				s.must(os.MkdirAll(filepath.Dir(s.farRecord()), 0o700))
+				s.write(s.farRecord(), "{")
+			},
+			fsck.Error, fsck.BadCall, (*scene).farRecord,
+		},
+		"call without a record": {
+			func(s *scene) { s.must(os.Remove(s.call(""))) },
+			fsck.Warning, fsck.BadCall, func(s *scene) string { return s.path(mailbox.InboxNew, ring.Name) },
+		},
+		"record of a call that is no JSON": {
+			func(s *scene) { s.write(s.call(""), "{") },
+			fsck.Error, fsck.BadCall, func(s *scene) string { return s.record(ring.Request) },
+		},
+		"record of another call": {
+			func(s *scene) { s.write(s.call(""), `{"id":"`+conversation+`"}`) },
+			fsck.Error, fsck.BadCall, func(s *scene) string { return s.record(ring.Request) },
+		},
+		"record with a strange name": {
+			func(s *scene) {
+				s.must(os.Rename(s.call(""), s.record("mine")))
+				s.must(os.Remove(s.path(mailbox.InboxNew, ring.Name)))
+			},
+			fsck.Warning, fsck.BadCall, func(s *scene) string { return s.record("mine") },
+		},
+		"call that is cut off": {
+			func(s *scene) { s.call(""); s.write(s.path(mailbox.InboxNew, ring.Name), "") },
+			fsck.Warning, fsck.TornItem, func(s *scene) string { return s.path(mailbox.InboxNew, ring.Name) },
+		},
+		"call with the name of another one": {
+			func(s *scene) { s.call(conversation) },
+			fsck.Error, fsck.Altered, func(s *scene) string { return s.path(mailbox.InboxNew, ring.Name) },
+		},
+		"contacts that are no addresses": {
+			func(s *scene) { s.write(s.path(card.ContactsFile), `{"block":["Atlas"]}`) },
+			fsck.Error, fsck.BadContacts, func(s *scene) string { return s.path(card.ContactsFile) },
+		},
+		"presence that says nothing": {
+			func(s *scene) { s.write(s.path(card.PresenceFile), `{"said":"asleep"}`) },
+			fsck.Warning, fsck.BadPresence, func(s *scene) string { return s.path(card.PresenceFile) },
+		},
+		"token that others can read": {
+			func(s *scene) { s.write(s.path("token"), "duo_a_nova_x\n"); s.must(os.Chmod(s.path("token"), 0o644)) },
+			fsck.Warning, fsck.BadToken, func(s *scene) string { return s.path("token") },
+		},
+		"tokens that are no JSON": {
+			func(s *scene) { s.write(s.home.TokensPath(), "[") },
+			fsck.Error, fsck.BadToken, func(s *scene) string { return s.home.TokensPath() },
+		},
 		"waiting drop": {
 			func(s *scene) { s.write(s.path(mailbox.OutboxNew, "a.json"), "{}") },
 			fsck.Note, fsck.WaitingDrops, func(s *scene) string { return s.path(mailbox.OutboxNew) },
@@ -279,7 +392,7 @@ func TestHome(t *testing.T) {
 			test.fault(s)
 			before := tree(t, s.home.Dir)
 			got := s.check()
-			if diff := cmp.Diff(before, tree(t, s.home.Dir)); diff != "" {
+			if diff := gocmp.Diff(before, tree(t, s.home.Dir)); diff != "" {
 				t.Errorf("the check changed files (-before +after):\n%s", diff)
 			}
 			switch {
@@ -357,7 +470,7 @@ func TestOwed(t *testing.T) {
 		slices.Sort(seqs)
 	}
 	want := map[string][]int64{"atlas": {7, 8, 13, 14}, "nova": {1, 2, 4, 5, 10, 11, 14}, "sage": {6, 7, 8, 9, 11}}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := gocmp.Diff(want, got); diff != "" {
 		t.Errorf("owed lines (-want +got):\n%s", diff)
 	}
 }
@@ -395,5 +508,23 @@ func TestFindingsHaveAJSONForm(t *testing.T) {
 	}
 	if got, want := f.String(), "warning: /x, byte 3, line 4: look"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestSetAside: lines that were cut off a log are told of, and are no log.
+func TestSetAside(t *testing.T) {
+	s := newScene(t)
+	for _, path := range []string{s.home.ForkPath(conversation, 1), s.home.CutPath(conversation, 2)} {
+		s.must(os.WriteFile(path, []byte("{}\n"), 0o600))
+	}
+	report, err := fsck.Home(s.home.Dir)
+	s.must(err)
+	if report.Logs != 1 || len(report.Findings) != 2 {
+		t.Fatalf("got %d logs, %v; want one, and two notes", report.Logs, report.Findings)
+	}
+	for _, f := range report.Findings {
+		if f.Kind != fsck.SetAside || f.Severity != fsck.Note {
+			t.Errorf("got %+v, want a note", f)
+		}
 	}
 }

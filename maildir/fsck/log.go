@@ -36,9 +36,9 @@ type Gap struct {
 	Got    int64 `json:"got"`
 }
 
-// Log checks the log of a conversation, whose id is the file's name. The error tells
-// that the file could not be read; everything else is a finding.
-func Log(path string) (Report, error) { return checkLog(path, nil) }
+// Log checks the log of a conversation, whose id is the file's name, on the host with an
+// id. The error tells that the file could not be read; everything else is a finding.
+func Log(path, host string) (Report, error) { return checkLog(path, host, nil) }
 
 // entry is one valid line.
 type entry struct {
@@ -53,15 +53,18 @@ type logCheck struct {
 	Report
 	findings
 	conversation string // empty where the name of the file tells none
+	host         string // id of the host that has the log
+	replica      bool   // of a log of another host
 	visit        func(entry)
 	time         int64
 	ids          map[uuid.UUID]int64
-	raws         []int64        // offsets of messages appended with the shell
-	adopted      map[int64]bool // offsets that a line says it has dealt with
-	upTo         int64          // the highest of them, plus one
+	raws         []int64          // offsets of messages appended with the shell
+	rawIDs       map[int64]string // the ids that they have themselves
+	adopted      map[int64]bool   // offsets that a line says it has dealt with
+	upTo         int64            // the highest of them, plus one
 }
 
-func checkLog(path string, visit func(entry)) (Report, error) {
+func checkLog(path, host string, visit func(entry)) (Report, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return Report{}, fmt.Errorf("check log: %w", err)
@@ -74,7 +77,7 @@ func checkLog(path string, visit func(entry)) (Report, error) {
 	if err != nil {
 		return Report{}, fmt.Errorf("check log: %w", err)
 	}
-	c := &logCheck{visit: visit, ids: make(map[uuid.UUID]int64), adopted: make(map[int64]bool)}
+	c := &logCheck{visit: visit, host: host, ids: make(map[uuid.UUID]int64), rawIDs: make(map[int64]string), adopted: make(map[int64]bool)}
 	c.Path, c.Size = path, info.Size()
 	c.conversation, _ = maildir.LogID(filepath.Base(path))
 	if err := c.read(io.LimitReader(f, info.Size())); err != nil {
@@ -156,7 +159,7 @@ func (c *logCheck) line(offset int64, line []byte) {
 		c.noise(offset, Repeat, Note, "number %d was there before, so the line is passed over; nothing to do", seq)
 	case seq > c.LastSeq+1:
 		c.Gap = &Gap{Offset: offset, Want: c.LastSeq + 1, Got: seq}
-		c.found(Error, Damage, offset, seq, "want number %d, got %d: lines are missing, so readers stop here and the conversation takes no messages; copy the missing lines from a backup or another host's log into a new file of the whole log, stop the daemon, and put it in place", c.LastSeq+1, seq)
+		c.found(Error, Damage, offset, seq, "want number %d, got %d: lines are missing, so readers stop here and the conversation takes no messages; copy the missing lines from a backup into a new file of the whole log, stop the daemon, and put it in place", c.LastSeq+1, seq)
 	default:
 		c.LastSeq = seq
 		c.Lines++
@@ -211,8 +214,9 @@ func shellMessage(line []byte) (*envelope.Envelope, bool) {
 }
 
 func (c *logCheck) rawLine(offset int64, line []byte) {
-	if _, ok := shellMessage(line); ok {
+	if e, ok := shellMessage(line); ok {
 		c.raws = append(c.raws, offset)
+		c.rawIDs[offset] = e.ID
 		return
 	}
 	c.found(Note, NoSeq, offset, 0, "a JSON object without a number, which is no message for want of \"from\" and \"content\", is passed over; nothing to do")
@@ -222,7 +226,10 @@ func (c *logCheck) rawLine(offset int64, line []byte) {
 func (c *logCheck) rawLines() {
 	for _, offset := range c.raws {
 		switch {
-		case c.adopted[offset]:
+		case c.replica && c.submitted(offset), c.adopted[offset]:
+		case c.replica:
+			c.Raw++
+			c.found(Note, Raw, offset, 0, "a message that was appended with the shell is not in the log: it waits for the host where the conversation was created, or was refused, and then stands in its author's outbox/failed")
 		case offset < c.upTo:
 			c.found(Error, Raw, offset, 0, "a message that was appended with the shell was passed over when a later one was adopted; append it again")
 		default:
@@ -230,6 +237,17 @@ func (c *logCheck) rawLines() {
 			c.found(Note, Raw, offset, 0, "a message that was appended with the shell waits to be adopted; the daemon does it when it runs")
 		}
 	}
+}
+
+// submitted reports whether the message that was appended to a replica at an offset has
+// come back from the origin.
+func (c *logCheck) submitted(offset int64) bool {
+	id := c.rawIDs[offset]
+	if id == "" {
+		id = envelope.NamedID("raw", c.host, c.conversation, strconv.FormatInt(offset, 10))
+	}
+	u, err := uuid.Parse(id)
+	return err == nil && c.ids[u] > 0
 }
 
 // valid checks a line that counts.
@@ -269,7 +287,13 @@ func (c *logCheck) envelope(at entry) {
 	if at.seq == 1 && (e.Type != envelope.System || e.Event != envelope.EventCreate) {
 		c.found(Error, NoCreate, at.offset, at.seq, "the first line is no create event, so nobody is in the conversation; copy it from a backup into a new file of the whole log, stop the daemon, and put it in place")
 	}
-	if e.Raw != nil {
+	if at.seq == 1 && e.Origin != "" && e.Origin != c.host && c.host != "" {
+		c.replica = true
+		if c.conversation != "" && envelope.ConversationID(e.Origin, e.ID) != strings.ToLower(c.conversation) {
+			c.found(Error, Conversation, at.offset, at.seq, "the line says that the conversation is of host %s, which its id denies; it was written there by mistake", e.Origin)
+		}
+	}
+	if e.Raw != nil && !c.replica { // else it speaks of the origin's file
 		c.adopt(at, *e.Raw)
 	}
 }

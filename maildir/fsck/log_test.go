@@ -140,7 +140,7 @@ func TestLog(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := writeLog(t, test.log)
-			report, err := fsck.Log(path)
+			report, err := fsck.Log(path, "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -158,7 +158,7 @@ func TestLog(t *testing.T) {
 }
 
 func TestLogTellsTheGap(t *testing.T) {
-	report, err := fsck.Log(writeLog(t, lines(create, message(2), message(7))))
+	report, err := fsck.Log(writeLog(t, lines(create, message(2), message(7))), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func TestLogTellsTheGap(t *testing.T) {
 }
 
 func TestLogBoundsFindings(t *testing.T) {
-	report, err := fsck.Log(writeLog(t, create+"\n"+strings.Repeat("x\n", 5000)))
+	report, err := fsck.Log(writeLog(t, create+"\n"+strings.Repeat("x\n", 5000)), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func TestLogBoundsFindings(t *testing.T) {
 
 func TestLogThatIsNone(t *testing.T) {
 	for _, path := range []string{filepath.Join(t.TempDir(), "none.jsonl"), t.TempDir()} {
-		if report, err := fsck.Log(path); err == nil {
+		if report, err := fsck.Log(path, ""); err == nil {
 			t.Errorf("%q gives %v, want an error", path, report)
 		}
 	}

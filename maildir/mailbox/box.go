@@ -11,7 +11,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -43,10 +42,14 @@ var folders = []string{InboxTmp, InboxNew, InboxCur, OutboxTmp, OutboxNew, Sent,
 // processes.
 type Box struct{ dir string }
 
-// Open opens the folder of an agent, and makes those of its folders that are missing.
+// Open opens the folder of an agent, and makes it, and those of its folders that are
+// missing. What is above it is not made: a home that somebody has deleted stays so.
 func Open(dir string) (*Box, error) {
+	if durable.HasDirs(dir, folders) {
+		return &Box{dir: dir}, nil
+	}
 	for _, f := range folders {
-		if err := durable.Mkdir(filepath.Join(dir, f), 0o700); err != nil {
+		if err := durable.MkdirBelow(filepath.Dir(dir), filepath.Join(dir, f), 0o700); err != nil {
 			return nil, fmt.Errorf("open mailbox: %w", err)
 		}
 	}
@@ -89,17 +92,24 @@ func (i Item) Compare(other Item) int {
 	)
 }
 
+// splitName takes the name of a file in the inbox apart, which has four parts and begins
+// with a time.
+func splitName(name string) (timestamp int64, parts []string, ok bool) {
+	parts = strings.Split(name, ".")
+	timestamp, err := strconv.ParseInt(parts[0], 10, 64)
+	return timestamp, parts, err == nil && timestamp >= 0 && len(parts) == 4
+}
+
+// isID reports whether a part of a name is an id as we write it.
+func isID(part string) bool {
+	id, err := envelope.ParseID(part)
+	return err == nil && id == part
+}
+
 // ParseItem reads the name of a file in the inbox.
 func ParseItem(name string) (Item, bool) {
-	parts := strings.Split(name, ".")
-	if len(parts) != 4 || parts[3] != "json" {
-		return Item{}, false
-	}
-	timestamp, err := strconv.ParseInt(parts[0], 10, 64)
-	if err != nil || timestamp < 0 {
-		return Item{}, false
-	}
-	if id, err := envelope.ParseID(parts[1]); err != nil || id != parts[1] {
+	timestamp, parts, ok := splitName(name)
+	if !ok || !isID(parts[1]) {
 		return Item{}, false
 	}
 	seq, err := strconv.ParseInt(parts[2], 10, 64)
@@ -112,27 +122,31 @@ func ParseItem(name string) (Item, bool) {
 
 // Deliver puts a line into the inbox unless it is there already, and reports whether
 // it was seen before. A waiting file that is empty or shorter than the line is written
-// again. It does not wait for the disk.
+// again, and so is what is no file. It does not wait for the disk.
 func (b *Box) Deliver(item Item, line []byte) (seen bool, err error) {
 	// A reader may move it just now: whoever looks into new first finds it in cur.
-	waiting, newErr := os.Lstat(b.path(InboxNew, item.Name))
-	if _, err := os.Lstat(b.path(InboxCur, item.Name)); err == nil {
+	var waiting fs.FileInfo
+	if path := b.path(InboxNew, item.Name); !durable.Missing(path) {
+		waiting, _ = os.Lstat(path)
+	}
+	if !durable.Missing(b.path(InboxCur, item.Name)) {
 		return true, nil
 	}
-	if newErr == nil && waiting.Size() > int64(len(line)) {
+	if waiting != nil && waiting.Mode().IsRegular() && waiting.Size() > int64(len(line)) {
 		return false, nil
 	}
-	if err := b.mending(func() error { return b.deposit(item, line) }); err != nil {
+	if err := b.mending(func() error { return b.deposit(InboxNew, item.Name, line) }); err != nil {
 		return false, fmt.Errorf("deliver %q: %w", item.Name, err)
 	}
 	return false, nil
 }
 
-func (b *Box) deposit(item Item, line []byte) error {
+// deposit puts a line into a folder of the inbox as a file, or into the place of one.
+func (b *Box) deposit(folder, name string, line []byte) error {
 	temp := b.path(InboxTmp, envelope.NewID())
 	err := os.WriteFile(temp, append(slices.Clip(line), '\n'), 0o600)
 	if err == nil {
-		err = os.Rename(temp, b.path(InboxNew, item.Name))
+		err = os.Rename(temp, b.path(folder, name))
 	}
 	if err != nil {
 		_ = os.Remove(temp) // what is left is removed as stale
@@ -204,6 +218,26 @@ func (b *Box) Discard(items []Item) error {
 	return nil
 }
 
+// Withdraw deletes the items of a conversation behind a line, seen or not: the log has
+// others there now.
+func (b *Box) Withdraw(conversation string, behind int64) error {
+	for _, folder := range []string{InboxNew, InboxCur} {
+		items, err := b.items(folder)
+		if err != nil {
+			return err
+		}
+		for _, item := range items {
+			if item.Conversation != conversation || item.Seq <= behind {
+				continue
+			}
+			if err := os.Remove(b.path(folder, item.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("withdraw from inbox: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
 // Link makes the agent's link to the log of a conversation. It does not wait for
 // the disk: links are made again at start.
 func (b *Box) Link(conversation string) error {
@@ -253,9 +287,17 @@ func (b *Box) SetCurrent(conversation string) error {
 	return durable.ReplaceCache(b.path("current"), []byte(conversation+"\n"), 0o600)
 }
 
-// RemoveStale deletes unfinished files that nobody has touched since before.
+// RemoveStale deletes unfinished files that nobody has touched since before. While drops
+// wait, what lies beside them stays: they may name it.
 func (b *Box) RemoveStale(before time.Time) error {
+	waiting, err := os.ReadDir(b.path(OutboxNew))
+	if err != nil {
+		return fmt.Errorf("clean outbox: %w", err)
+	}
 	for _, folder := range []string{InboxTmp, OutboxTmp} {
+		if folder == OutboxTmp && len(waiting) > 0 {
+			continue
+		}
 		entries, err := os.ReadDir(b.path(folder))
 		if err != nil {
 			return fmt.Errorf("clean %q: %w", folder, err)
@@ -273,11 +315,11 @@ func (b *Box) RemoveStale(before time.Time) error {
 var (
 	// ErrForeign means that a file is not one that duo reads: a link, a pipe, a folder,
 	// another user's, or one with a second name.
-	ErrForeign = errors.New("not a plain file of this user")
+	ErrForeign = durable.ErrForeign
 	// ErrTooLarge means that a file is over the limit.
-	ErrTooLarge = errors.New("file is too large")
+	ErrTooLarge = durable.ErrTooLarge
 
-	errSecondName = fmt.Errorf("%w: it has a second name (hard link)", ErrForeign)
+	errUnreadable = fmt.Errorf("%w: its mode does not let us read it", ErrForeign)
 )
 
 // read reads a file that others may have put there. It never leaves the agent's
@@ -288,7 +330,7 @@ func (b *Box) read(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := readLimited(f, limit)
+	data, err := durable.ReadLimited(f, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read %q: %w", name, err)
 	}
@@ -307,10 +349,13 @@ func (b *Box) open(name string) (*os.File, fs.FileInfo, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("open %q: %w", name, err)
 	}
-	if err := checkPlain(before); err != nil {
+	if err := durable.CheckPlain(before); err != nil {
 		return nil, before, fmt.Errorf("open %q: %w", name, err)
 	}
 	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrPermission) { // of the file itself: its folder has just let us in
+		err = errUnreadable
+	}
 	if err != nil {
 		return nil, before, fmt.Errorf("open %q: %w", name, err)
 	}
@@ -319,7 +364,7 @@ func (b *Box) open(name string) (*os.File, fs.FileInfo, error) {
 		err = fs.ErrNotExist // it was replaced in between: look again later
 	}
 	if err == nil {
-		err = checkPlain(info)
+		err = durable.CheckPlain(info)
 	}
 	if err != nil {
 		return nil, info, errors.Join(fmt.Errorf("open %q: %w", name, err), f.Close())
@@ -327,38 +372,24 @@ func (b *Box) open(name string) (*os.File, fs.FileInfo, error) {
 	return f, info, nil
 }
 
-func checkPlain(info fs.FileInfo) error {
-	switch {
-	case info.Mode()&fs.ModeSymlink != 0:
-		return fmt.Errorf("%w: it is a symbolic link", ErrForeign)
-	case info.IsDir():
-		return fmt.Errorf("%w: it is a folder", ErrForeign)
-	case !info.Mode().IsRegular():
-		return fmt.Errorf("%w: it is a pipe, socket or device", ErrForeign)
-	case !durable.OwnedBySelf(info):
-		return fmt.Errorf("%w: it belongs to another user", ErrForeign)
-	case durable.Links(info) > 1:
-		return errSecondName
-	}
-	return nil
-}
+const (
+	listTries = 3
+	readTries = 10
+)
 
-func readLimited(r io.Reader, limit int64) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err != nil {
-		return nil, fmt.Errorf("read file: %w", err)
-	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("%w: over %d bytes", ErrTooLarge, limit)
-	}
-	return data, nil
-}
-
-const listTries = 3
-
-// list reads the names in a folder, without hidden ones. A listing that races with
-// renames misses files, so it is taken again while the folder changes.
+// list reads the names in a folder, without hidden ones.
 func list(dir string) ([]string, error) {
+	names, err := readNames(dir)
+	return visible(names), err
+}
+
+func visible(names []string) []string {
+	return slices.DeleteFunc(names, func(name string) bool { return strings.HasPrefix(name, ".") })
+}
+
+// readNames reads the names in a folder, sorted. A listing that races with renames
+// misses files, so it is taken again while the folder changes.
+func readNames(dir string) ([]string, error) {
 	for try := 1; ; try++ {
 		before, err := os.Stat(dir)
 		if err != nil {
@@ -374,25 +405,20 @@ func list(dir string) ([]string, error) {
 			return nil, fmt.Errorf("list folder %q: %w", dir, err)
 		}
 		if before.ModTime().Equal(after.ModTime()) || try == listTries {
-			return visible(names), nil
+			slices.Sort(names)
+			return slices.Compact(names), nil
 		}
 	}
 }
 
-func visible(names []string) []string {
-	slices.Sort(names)
-	names = slices.Compact(names)
-	return slices.DeleteFunc(names, func(name string) bool { return strings.HasPrefix(name, ".") })
-}
-
-// ReadItem reads a message in the inbox, seen or not.
+// ReadItem reads a message or signal in the inbox, seen or not.
 func (b *Box) ReadItem(name string) (*envelope.Envelope, error) {
 	if !isFileName(name) {
 		return nil, fmt.Errorf("read item %q: want a file name", name)
 	}
-	data, err := b.read(filepath.Join(InboxNew, name), envelope.MaxLine+1)
-	if errors.Is(err, fs.ErrNotExist) {
-		data, err = b.read(filepath.Join(InboxCur, name), envelope.MaxLine+1)
+	data, err := b.readItem(name)
+	for try := 1; try < readTries && errors.Is(err, fs.ErrNotExist); try++ { // it may be written anew, or move, just now
+		data, err = b.readItem(name)
 	}
 	if err != nil {
 		return nil, err
@@ -402,4 +428,12 @@ func (b *Box) ReadItem(name string) (*envelope.Envelope, error) {
 		return nil, fmt.Errorf("read item %q: %w", name, err)
 	}
 	return e, nil
+}
+
+func (b *Box) readItem(name string) ([]byte, error) {
+	data, err := b.read(filepath.Join(InboxNew, name), envelope.MaxLine+1)
+	if errors.Is(err, fs.ErrNotExist) {
+		data, err = b.read(filepath.Join(InboxCur, name), envelope.MaxLine+1)
+	}
+	return data, err
 }

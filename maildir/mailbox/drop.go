@@ -65,6 +65,8 @@ var headers = map[string]func(e *envelope.Envelope, value string) error{
 	"subject":      func(e *envelope.Envelope, v string) error { e.Topic = v; return nil },
 	"conversation": func(e *envelope.Envelope, v string) error { e.Conversation = looseID(v); return nil },
 	"mode":         func(e *envelope.Envelope, v string) error { e.Mode = v; return nil },
+	"request":      func(e *envelope.Envelope, v string) error { e.Request = looseID(v); return nil },
+	"status":       func(e *envelope.Envelope, v string) error { e.Status = v; return nil },
 	"reason":       func(e *envelope.Envelope, v string) error { e.Reason = v; return nil },
 	"from":         func(*envelope.Envelope, string) error { return nil },
 	"seq":          func(*envelope.Envelope, string) error { return nil },
@@ -78,6 +80,10 @@ var headers = map[string]func(e *envelope.Envelope, value string) error{
 		e.Open, err = strconv.ParseBool(v)
 		return err
 	},
+	"busy": func(e *envelope.Envelope, v string) (err error) {
+		e.Busy, err = strconv.ParseBool(v)
+		return err
+	},
 	"auto": func(e *envelope.Envelope, v string) (err error) {
 		e.Auto, err = strconv.ParseBool(v)
 		return err
@@ -89,6 +95,11 @@ var headers = map[string]func(e *envelope.Envelope, value string) error{
 	"after": func(e *envelope.Envelope, v string) error {
 		n, err := integer(v)
 		e.After = &n
+		return err
+	},
+	"attach": func(e *envelope.Envelope, v string) error {
+		value, err := json.Marshal(v)
+		e.Unknown = append(e.Unknown, envelope.Field{Name: attachField, Value: value})
 		return err
 	},
 	"reply-to": func(e *envelope.Envelope, v string) error {
@@ -198,6 +209,9 @@ type Stamp struct {
 	Conversation string   `json:"conversation,omitempty"`
 	Seq          int64    `json:"seq,omitempty"`
 	ID           string   `json:"id,omitempty"`
+	Request      string   `json:"request,omitempty"` // of a call, and what answers one
+	Status       string   `json:"status,omitempty"`  // how far that is
+	Queued       bool     `json:"queued,omitempty"`  // it waits for the host that orders the conversation
 	Error        string   `json:"error,omitempty"`
 	Near         []string `json:"near,omitempty"` // valid names like the one that is not
 }
@@ -230,6 +244,8 @@ func (s Stamp) applyText(text string) []byte {
 		line("Seq", strconv.FormatInt(s.Seq, 10))
 	}
 	line("Id", s.ID)
+	line("Request", s.Request)
+	line("Status", s.Status)
 	line("Error", s.Error)
 	line("Near", strings.Join(s.Near, ", "))
 	for {

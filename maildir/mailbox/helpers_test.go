@@ -29,7 +29,9 @@ func must(t testing.TB, err error) {
 // newBox is the mailbox of atlas, where a home would have it.
 func newBox(t testing.TB) *mailbox.Box {
 	t.Helper()
-	b, err := mailbox.Open(filepath.Join(t.TempDir(), "agents", "atlas"))
+	agents := filepath.Join(t.TempDir(), "agents")
+	must(t, os.Mkdir(agents, 0o700))
+	b, err := mailbox.Open(filepath.Join(agents, "atlas"))
 	must(t, err)
 	return b
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/claude-duo/duo/maildir/mailbox"
+	"github.com/google/go-cmp/cmp"
 )
 
 func line(seq int64) string {
@@ -52,6 +53,27 @@ func TestOpenMakesTheFolders(t *testing.T) {
 	write(t, at(b, "file"), "")
 	if _, err := mailbox.Open(at(b, "file")); err == nil {
 		t.Error("Open of a file: got no error, want one")
+	}
+}
+
+// Where a home was deleted, nothing of it comes back.
+func TestNothingAboveTheBoxIsMade(t *testing.T) {
+	home := filepath.Join(t.TempDir(), "home")
+	must(t, os.MkdirAll(filepath.Join(home, "agents"), 0o700))
+	b, err := mailbox.Open(filepath.Join(home, "agents", "atlas"))
+	must(t, err)
+	for _, gone := range []string{filepath.Join(home, "agents"), home} {
+		must(t, os.RemoveAll(gone))
+		_, openErr := mailbox.Open(b.Dir())
+		_, deliverErr := b.Deliver(item(1), []byte(line(1)))
+		for what, err := range map[string]error{"Open": openErr, "Deliver": deliverErr, "Link": b.Link(id1)} {
+			if !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s: got %v, want fs.ErrNotExist", what, err)
+			}
+		}
+		if exists(gone) {
+			t.Errorf("%q is there again, want it gone", gone)
+		}
 	}
 }
 
@@ -122,13 +144,38 @@ func TestDeliverMakesFoldersThatAreMissing(t *testing.T) {
 }
 
 func TestDeliverOntoAFolder(t *testing.T) {
-	b := newBox(t)
-	must(t, os.Mkdir(at(b, mailbox.InboxNew, item(1).Name), 0o700))
-	long := line(1) + strings.Repeat(" ", 1<<16) // longer than a folder's size
-	if seen, err := b.Deliver(item(1), []byte(long)); err == nil || seen || !strings.Contains(err.Error(), item(1).Name) {
-		t.Errorf("Deliver: got %v, %v, want an error with the name", seen, err)
+	long := line(1) + strings.Repeat(" ", 1<<16)
+	for what, text := range map[string]string{"shorter than a folder's size": line(1), "longer": long} {
+		b := newBox(t)
+		must(t, os.Mkdir(at(b, mailbox.InboxNew, item(1).Name), 0o700))
+		if seen, err := b.Deliver(item(1), []byte(text)); err == nil || seen || !strings.Contains(err.Error(), item(1).Name) {
+			t.Errorf("Deliver of a line %s: got %v, %v, want an error with the name", what, seen, err)
+		}
+		wantNames(t, b, mailbox.InboxTmp)
 	}
-	wantNames(t, b, mailbox.InboxTmp)
+}
+
+// What is no file does not count as delivered, however long it is, and is replaced.
+func TestDeliverOntoWhatIsNoFile(t *testing.T) {
+	long := at(newBox(t), strings.Repeat("x", 200))
+	for what, put := range map[string]func(path string) error{
+		"pipe":         func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"link":         func(path string) error { return os.Symlink(long, path) },
+		"link to file": func(path string) error { return errors.Join(os.WriteFile(long, nil, 0o600), os.Symlink(long, path)) },
+	} {
+		b := newBox(t)
+		path := at(b, mailbox.InboxNew, item(1).Name)
+		must(t, put(path))
+		deliver(t, b, 1)
+		if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
+			t.Errorf("%s: got %v, %v, want a file", what, info, err)
+			continue
+		}
+		wantContent(t, path, line(1)+"\n")
+	}
+	if info, err := os.Lstat(long); err != nil || info.Size() != 0 {
+		t.Errorf("what the link leads to: got %v, %v, want it untouched", info, err)
+	}
 }
 
 func TestItemsAreListedOldestFirst(t *testing.T) {
@@ -427,7 +474,7 @@ func TestCurrent(t *testing.T) {
 func TestCursorsRoundTrip(t *testing.T) {
 	b := newBox(t)
 	for _, want := range []map[string]mailbox.Cursor{
-		{}, {id1: {Delivered: 41, Seen: 40}}, {id1: {Delivered: 1 << 53}, id2: {}}, nil,
+		{}, {id1: {Delivered: 41, Seen: 40, Also: [][2]int64{{42, 43}, {45, 45}}}}, {id1: {Delivered: 1 << 53}, id2: {}}, nil,
 	} {
 		must(t, b.WriteCursors(want))
 		got, err := b.Cursors()
@@ -435,7 +482,7 @@ func TestCursorsRoundTrip(t *testing.T) {
 			t.Fatalf("Cursors: got %v, %v, want %v", got, err, want)
 		}
 		for id, c := range want {
-			if got[id] != c {
+			if !cmp.Equal(got[id], c) {
 				t.Errorf("cursor of %s: got %+v, want %+v", id, got[id], c)
 			}
 		}
@@ -476,15 +523,20 @@ func TestRemoveStale(t *testing.T) {
 	must(t, os.Mkdir(old, 0o700))
 	must(t, os.Chtimes(old, before, before.Add(-time.Hour)))
 	must(t, os.Symlink("young", at(b, mailbox.OutboxTmp, "link")))
+	must(t, b.RemoveStale(before)) // while drops wait, which may name what is old
+	wantNames(t, b, mailbox.InboxTmp, "young")
+	wantNames(t, b, mailbox.OutboxTmp, ".old", "folder", "link", "old", "young")
+	for _, folder := range []string{mailbox.OutboxNew, mailbox.InboxNew, mailbox.Sent} {
+		wantNames(t, b, folder, ".old", "old", "young")
+	}
+	for _, name := range []string{".old", "old", "young"} {
+		must(t, os.Remove(at(b, mailbox.OutboxNew, name)))
+	}
 	for range 2 {
 		if err := b.RemoveStale(before); err != nil {
 			t.Fatalf("RemoveStale: got %v, want no error", err)
 		}
-		wantNames(t, b, mailbox.InboxTmp, "young")
 		wantNames(t, b, mailbox.OutboxTmp, "folder", "link", "young")
-	}
-	for _, folder := range []string{mailbox.OutboxNew, mailbox.InboxNew, mailbox.Sent} {
-		wantNames(t, b, folder, ".old", "old", "young")
 	}
 	must(t, os.RemoveAll(at(b, mailbox.OutboxTmp)))
 	if err := b.RemoveStale(before); !errors.Is(err, fs.ErrNotExist) {

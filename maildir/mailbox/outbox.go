@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -29,7 +30,7 @@ const maxStamped = 2 * MaxDrop // of a drop with what a stamp adds
 
 const (
 	badQuiet  = 2 * time.Second        // without a change, a file that cannot be read is a bad one
-	textQuiet = 300 * time.Millisecond // without a change, a text file is whole
+	textQuiet = 150 * time.Millisecond // without a change, a text file is whole
 )
 
 // Drop is a file in the outbox that waits to be taken.
@@ -39,9 +40,10 @@ type Drop struct {
 }
 
 // Drops lists the files in outbox/new, in the order in which they were written.
-// Hidden files are left out.
+// Hidden files are left out. A drop that a crash has left on its way out is put back
+// first.
 func (b *Box) Drops() ([]Drop, error) {
-	names, err := list(b.path(OutboxNew))
+	names, err := b.waiting()
 	if err != nil {
 		return nil, err
 	}
@@ -59,6 +61,7 @@ func (b *Box) Drops() ([]Drop, error) {
 type Loaded struct {
 	Drop
 	Draft *envelope.Envelope // with an id, made from the file where its writer gave none
+	Files []DropFile         // that it names
 	info  fs.FileInfo        // of the file that was read, nil where there is none
 	data  []byte             // nil where it could not be read
 }
@@ -77,17 +80,24 @@ func (b *Box) Load(d Drop, agent string, now time.Time) (*Loaded, error) {
 	loaded := &Loaded{Drop: d}
 	f, info, err := b.open(path.Join(OutboxNew, d.Name))
 	loaded.info = info
-	if errors.Is(err, errSecondName) { // its writer may have linked it, and remove the first name next
+	if errors.Is(err, durable.ErrSecondName) || errors.Is(err, errUnreadable) {
+		// Its writer may remove the first name next, or give it its mode.
 		return loaded, cmp.Or(quiet(info, now, badQuiet), err)
 	}
 	if err != nil {
 		return loaded, err
 	}
 	defer f.Close()
-	if loaded.data, err = readLimited(f, MaxDrop); err != nil {
+	if loaded.data, err = durable.ReadLimited(f, MaxDrop); err != nil {
 		return loaded, err
 	}
+	if after, err := f.Stat(); err == nil && !loaded.same(after) {
+		return loaded, &WaitError{For: textQuiet} // the next reading would give it another id
+	}
 	draft, err := ParseDrop(d.Name, loaded.data)
+	if err == nil {
+		loaded.Files, err = takeFiles(draft)
+	}
 	if err := wait(f, info, d.Name, now, err); err != nil {
 		return loaded, err
 	}
@@ -130,7 +140,8 @@ func quiet(info fs.FileInfo, now time.Time, patience time.Duration) error {
 	return nil
 }
 
-// Done moves a drop to sent/, with the stamp in it. Doing it twice changes nothing.
+// Done moves a drop to sent/, with the stamp in it, and removes the files that it names.
+// Doing it twice changes nothing.
 // It does not wait for the disk: the log has the message.
 func (b *Box) Done(l *Loaded, stamp Stamp) error {
 	content, ok := stamp.apply(l.Name, l.data)
@@ -140,7 +151,10 @@ func (b *Box) Done(l *Loaded, stamp Stamp) error {
 	if err := b.place(Sent, l.Name, content, b.create); err != nil {
 		return fmt.Errorf("move drop %q to sent: %w", l.Name, err)
 	}
-	return b.removeDrop(l)
+	if err := b.removeDrop(l); err != nil {
+		return err
+	}
+	return b.removeFiles(l.Files)
 }
 
 // Fail moves a drop to failed/, durably, with the error in it, or in a second file
@@ -177,27 +191,28 @@ func (b *Box) failAside(l *Loaded, stamp Stamp) error {
 }
 
 // moveAside reports false where another file has the name. After a crash the next try
-// finds the error that this one has written.
+// finds the error that this one has written. What can fail for long comes before the
+// drop is touched: taking and putting back are changes that wake whoever takes drops.
 func (b *Box) moveAside(l *Loaded, name string, reason []byte) (done bool, err error) {
 	if _, err := os.Lstat(b.path(Failed, name)); err == nil {
 		return false, nil
 	}
-	if !b.unchanged(l) {
+	if !l.is(b.path(OutboxNew, l.Name)) {
 		return true, nil
 	}
 	aside := name + errorSuffix
 	if written, err := b.put(Failed, aside, reason, b.createSynced); err != nil || !written {
 		return false, err
 	}
-	err = durable.RenameNew(b.path(OutboxNew, l.Name), b.path(Failed, name))
-	if err == nil {
+	moved, err := b.takeOut(l, func(path string) error { return durable.RenameNew(path, b.path(Failed, name)) })
+	if moved {
 		return true, nil
 	}
-	err = errors.Join(err, os.Remove(b.path(Failed, aside)))
+	err = errors.Join(err, ignoreMissing(os.Remove(b.path(Failed, aside))))
 	if errors.Is(err, fs.ErrExist) { // since we looked
 		return false, nil
 	}
-	return true, ignoreMissing(err)
+	return true, err
 }
 
 // place writes a file into a folder with create, under the name, or under one like it
@@ -258,20 +273,149 @@ func (b *Box) createSynced(path string, data []byte, perm fs.FileMode) error {
 // removeDrop removes the file that was loaded. One that has taken its place meanwhile
 // is another drop and stays.
 func (b *Box) removeDrop(l *Loaded) error {
-	if !b.unchanged(l) {
-		return nil
-	}
-	if err := ignoreMissing(os.Remove(b.path(OutboxNew, l.Name))); err != nil {
+	if _, err := b.takeOut(l, os.Remove); err != nil {
 		return fmt.Errorf("remove drop: %w", err)
 	}
 	return nil
 }
 
-// unchanged reports whether the drop is still the file that was loaded.
-func (b *Box) unchanged(l *Loaded) bool {
-	info, err := os.Lstat(b.path(OutboxNew, l.Name))
-	return err == nil && (l.info == nil || os.SameFile(info, l.info) &&
-		info.Size() == l.info.Size() && info.ModTime().Equal(l.info.ModTime()))
+// takenPrefix begins the names of hidden folders in outbox/new. In each is a drop on
+// its way out, under its own name.
+const takenPrefix = ".taken-"
+
+// takeOut takes the drop that was loaded out of outbox/new with finish, and reports
+// false where another file has taken its place, which stays. A crash leaves the drop
+// hidden, until Drops puts it back.
+func (b *Box) takeOut(l *Loaded, finish func(path string) error) (taken bool, err error) {
+	if !l.is(b.path(OutboxNew, l.Name)) {
+		return false, nil
+	}
+	free, err := b.alone(func() error {
+		taken, err = b.hide(l, finish)
+		return err
+	})
+	if err == nil && !free {
+		err = errors.New("another program takes drops out of this outbox")
+	}
+	return taken, err
+}
+
+// alone does something while nobody else takes drops out of the outbox or puts them
+// back, and reports false where somebody does. Where the file system has no locks
+// there are no others: the daemon has the home.
+func (b *Box) alone(do func() error) (bool, error) {
+	dir, err := os.Open(b.path(OutboxNew))
+	if err != nil {
+		return false, err
+	}
+	defer dir.Close() // which gives the lock back, as a crash does
+	if free, err := durable.TryLock(dir); err == nil && !free {
+		return false, nil
+	}
+	return true, do()
+}
+
+// hide moves the drop where nobody renames another one over it, looks again whether
+// it is the one, and lets finish do away with it.
+func (b *Box) hide(l *Loaded, finish func(path string) error) (bool, error) {
+	path := b.path(OutboxNew, l.Name)
+	dir := b.path(OutboxNew, takenPrefix+envelope.NewID())
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return false, err
+	}
+	hidden := filepath.Join(dir, l.Name)
+	err := os.Rename(path, hidden)
+	if errors.Is(err, fs.ErrPermission) && b.openUp(l) == nil {
+		err = os.Rename(path, hidden)
+	}
+	taken := err == nil && l.is(hidden)
+	if taken {
+		err = finish(hidden)
+	}
+	if taken && err == nil {
+		_ = os.Remove(dir) // an empty one that stays goes with the next listing
+		return true, nil
+	}
+	return false, errors.Join(ignoreMissing(err), b.putBack(dir))
+}
+
+// openUp gives a folder in place of a drop a mode with which it can be moved.
+func (b *Box) openUp(l *Loaded) error {
+	if l.info == nil || !l.info.IsDir() {
+		return ErrForeign
+	}
+	root, err := os.OpenRoot(b.dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return root.Chmod(path.Join(OutboxNew, l.Name), 0o700)
+}
+
+// is reports whether a file is the one that was loaded.
+func (l *Loaded) is(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && (l.info == nil || l.same(info))
+}
+
+func (l *Loaded) same(info fs.FileInfo) bool {
+	return os.SameFile(info, l.info) && info.Size() == l.info.Size() && info.ModTime().Equal(l.info.ModTime())
+}
+
+// waiting lists the names in outbox/new, when what was left on its way out is back.
+func (b *Box) waiting() ([]string, error) {
+	names, err := readNames(b.path(OutboxNew))
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(names, isTaken) {
+		return visible(names), nil
+	}
+	if _, err := b.alone(b.putAllBack); err != nil { // where somebody is at work, nothing was left
+		return nil, fmt.Errorf("put drops back: %w", err)
+	}
+	return list(b.path(OutboxNew))
+}
+
+func isTaken(name string) bool { return strings.HasPrefix(name, takenPrefix) }
+
+func (b *Box) putAllBack() error {
+	names, err := readNames(b.path(OutboxNew))
+	for _, name := range names {
+		if isTaken(name) {
+			err = errors.Join(err, b.putBack(b.path(OutboxNew, name)))
+		}
+	}
+	return err
+}
+
+// putBack gives what is in a hidden folder its place in outbox/new again. What finds
+// the place taken stays hidden, for a later try.
+func (b *Box) putBack(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) { // a file is somebody else's
+		return nil
+	}
+	for _, e := range entries {
+		from, to := filepath.Join(dir, e.Name()), b.path(OutboxNew, e.Name())
+		moved := durable.RenameNew(from, to)
+		if errors.Is(moved, fs.ErrExist) && sameFile(from, to) { // a crash in the middle of a rename by link
+			moved = os.Remove(from)
+		}
+		if !errors.Is(moved, fs.ErrExist) {
+			err = errors.Join(err, ignoreMissing(moved))
+		}
+	}
+	if removed := os.Remove(dir); !errors.Is(removed, fs.ErrExist) { // which it is where something is left
+		err = errors.Join(err, ignoreMissing(removed))
+	}
+	return err
+}
+
+func sameFile(a, b string) bool {
+	one, err := os.Lstat(a)
+	other, otherErr := os.Lstat(b)
+	return err == nil && otherErr == nil && os.SameFile(one, other)
 }
 
 const (

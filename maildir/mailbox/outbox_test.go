@@ -152,15 +152,15 @@ func TestTextInPlace(t *testing.T) {
 	_, err = writer.WriteString(textDrop)
 	must(t, err)
 	d := drop(t, b, "a.txt")
-	wantWait(t, b, d, 0, 300*time.Millisecond)
-	wantWait(t, b, d, 299*time.Millisecond, time.Millisecond)
-	wantWait(t, b, d, 300*time.Millisecond, 300*time.Millisecond)
-	wantWait(t, b, d, time.Hour, 300*time.Millisecond)
+	wantWait(t, b, d, 0, 150*time.Millisecond)
+	wantWait(t, b, d, 149*time.Millisecond, time.Millisecond)
+	wantWait(t, b, d, 150*time.Millisecond, 150*time.Millisecond)
+	wantWait(t, b, d, time.Hour, 150*time.Millisecond)
 	_, err = writer.WriteString("and more\n")
 	must(t, err)
 	must(t, writer.Close())
 	d = drop(t, b, "a.txt")
-	wantWait(t, b, d, 0, 300*time.Millisecond)
+	wantWait(t, b, d, 0, 150*time.Millisecond)
 	if got := load(t, b, d).Draft.Content; got != "hi\nand more\n" {
 		t.Errorf("content: got %q, want all that was written", got)
 	}
@@ -177,7 +177,7 @@ func TestBadTextInPlaceWaitsForItsWriter(t *testing.T) {
 	must(t, err)
 	d := drop(t, b, "a.txt")
 	wantWait(t, b, d, time.Second, time.Second)
-	wantWait(t, b, d, time.Hour, 300*time.Millisecond)
+	wantWait(t, b, d, time.Hour, 150*time.Millisecond)
 	must(t, writer.Close())
 	wantBad(t, b, d, 2*time.Second, "header line")
 }
@@ -641,6 +641,33 @@ func TestHalfDropThatIsFinishedWhileItFails(t *testing.T) {
 	wantNames(t, b, mailbox.Failed)
 	if got := load(t, b, d).Draft.Content; got != "hi" {
 		t.Errorf("content: got %q, want hi", got)
+	}
+}
+
+// A drop that its writer finishes while it is read is one message: it has the id that
+// it has when it is read again.
+func TestDropThatIsFinishedWhileItIsRead(t *testing.T) {
+	long := strings.Repeat("x", 1<<20)
+	for range 50 {
+		b := newBox(t)
+		path := at(b, mailbox.OutboxNew, "a.json")
+		write(t, path, `{"to":"Nova","content":"`+long)
+		must(t, os.Chtimes(path, time.Time{}, time.Now().Add(-time.Hour)))
+		writer, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+		must(t, err)
+		d := drop(t, b, "a.json")
+		var group sync.WaitGroup
+		group.Go(func() {
+			_, err := writer.WriteString(`"}`)
+			if err := errors.Join(err, writer.Close()); err != nil {
+				t.Error(err)
+			}
+		})
+		l, err := b.Load(d, "Atlas", time.Now())
+		group.Wait()
+		if again := load(t, b, drop(t, b, "a.json")); err == nil && l.Draft.ID != again.Draft.ID {
+			t.Fatalf("id: got %s and then %s, want one", l.Draft.ID, again.Draft.ID)
+		}
 	}
 }
 

@@ -29,6 +29,11 @@ func Cut(s string, n int) string {
 	return strings.TrimRight(string([]rune(s)[:n-1]), " ") + "…"
 }
 
+// Quote is Cut in quotes that the text cannot close.
+func Quote(s string, n int) string {
+	return `"` + Cut(strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s), n) + `"`
+}
+
 // Text makes a text fit for a terminal, with its lines and tabs.
 func Text(s string) string {
 	return visible(strings.ReplaceAll(s, "\r\n", "\n"), "\n\t")

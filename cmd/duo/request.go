@@ -1,0 +1,308 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/claude-duo/duo/cmd/duo/internal/frame"
+	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/maildir/envelope"
+	"github.com/spf13/cobra"
+)
+
+// rung is what became of what was said of a call: the daemon has it, or it waits as a
+// drop.
+type rung struct {
+	api.Called
+	dropped *dropped
+}
+
+// signal says something of a call. Where no daemon can be reached it leaves a drop, as
+// post does.
+func (a *app) signal(ctx context.Context, draft *envelope.Envelope) (rung, error) {
+	send := (*client.Client).Answer
+	if draft.Type == envelope.Call {
+		send = (*client.Client).Call
+	}
+	called, err := insist(ctx, a, draft, func(c *client.Client) (api.Called, error) { return send(c, ctx, draft) })
+	if !client.Unreachable(err) {
+		return rung{Called: called}, err
+	}
+	left, dropErr := a.drop(draft, err)
+	if dropErr != nil {
+		return rung{}, dropErr
+	}
+	return rung{dropped: left}, nil
+}
+
+// tellRung says what became of it; done says it for what the daemon has.
+func (a *app) tellRung(r rung, done func(api.Called)) error {
+	if r.dropped == nil {
+		return a.print(r.Called, func() { done(r.Called) })
+	}
+	return a.tellDropped(r.dropped, "duo up")
+}
+
+const minRequest = len("r1234")
+
+// isRequest reports whether a text has the form of a reference to a call.
+func isRequest(text string) bool {
+	digits, ok := strings.CutPrefix(strings.ToLower(text), "r")
+	return ok && len(text) >= minRequest && strings.Trim(digits, "0123456789abcdef") == ""
+}
+
+// namesRequest reports whether a text can name a call: it is a reference or an id.
+func namesRequest(text string) bool {
+	_, err := envelope.ParseID(text)
+	return err == nil || isRequest(text)
+}
+
+// checkRequest is an error where a text can name no call.
+func checkRequest(text string) error {
+	if namesRequest(text) {
+		return nil
+	}
+	return api.Errorf(api.BadReference, "%q is no reference to a call: want one like r77b2", text).WithNext("duo inbox")
+}
+
+// takeRequest takes the call off the front of the arguments: empty for the only one that
+// there is.
+func takeRequest(args []string) (ref string, rest []string, err error) {
+	if len(args) == 0 {
+		return "", nil, nil
+	}
+	return args[0], args[1:], checkRequest(args[0])
+}
+
+// isOpen reports whether a call of that state can still be accepted.
+func isOpen(state string) bool {
+	return slices.Contains([]string{api.CallRinging, api.CallQueued, api.CallMissed, api.CallBusy}, state)
+}
+
+// callee is how far a call is with this run's agent, where it is called.
+func (a *app) callee(r api.Request) (api.Callee, bool) {
+	for _, c := range r.Callees {
+		if address, err := envelope.ParseAddress(c.Agent); err == nil && a.isMe(address) {
+			return c, true
+		}
+	}
+	return api.Callee{}, false
+}
+
+// placed reports whether this run's agent is the caller.
+func (a *app) placed(r api.Request) bool {
+	address, err := envelope.ParseAddress(r.From)
+	return err == nil && a.isMe(address)
+}
+
+// callees tells how far a call is with each of those who are called.
+func (a *app) callees(r api.Request) string {
+	parts := make([]string, 0, len(r.Callees))
+	for _, c := range r.Callees[:min(len(r.Callees), maxPeople)] {
+		state := frame.Line(c.State)
+		if c.State == api.CallRinging {
+			state += ringsUntil(r.RingUntil)
+		}
+		parts = append(parts, fmt.Sprintf("%s (%s%s)", a.local(c.Agent), state, because(c.Reason)))
+	}
+	if more := len(r.Callees) - maxPeople; more > 0 {
+		parts = append(parts, fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// ringsUntil is when a call stops to ring.
+func ringsUntil(ms int64) string {
+	if ms == 0 {
+		return ""
+	}
+	return " until " + clock(ms, time.Now())
+}
+
+// tellRequest describes a call without its text.
+func (a *app) tellRequest(r api.Request) {
+	a.say("%s%s from %s to %s", a.bold(r.Ref), title(r.Topic), a.local(r.From), a.callees(r))
+	a.field("placed", clock(r.CreatedAt, time.Now()))
+	a.field("mode", r.Mode)
+	if r.Content != "" {
+		a.field("text", size(len(r.Content)))
+	}
+	if r.Over {
+		a.say("over: nobody can accept it any more")
+	}
+	a.field("conversation", r.ConversationRef)
+	a.field("next call of the match", r.Next)
+	a.field("id", r.ID)
+	a.next("%s", a.afterRequest(r))
+}
+
+// afterRequest is the command that makes sense for whoever looks at a call.
+func (a *app) afterRequest(r api.Request) string {
+	mine, called := a.callee(r)
+	switch {
+	case called && isOpen(mine.State) && !r.Over:
+		return "duo accept " + r.Ref
+	case r.ConversationRef != "":
+		return "duo log " + r.ConversationRef
+	case a.placed(r) && isOpen(r.State) && !r.Over:
+		return "duo wait --for answer " + r.Ref
+	case r.Next != "":
+		return "duo show " + r.Next
+	}
+	return "duo who"
+}
+
+// answerEvery bounds one step of a wait for an answer: the answer may have been shown to
+// another run of the same agent in between, and is then told no more.
+const answerEvery = 5 * time.Second
+
+// awaitAnswer waits until it is decided what comes of a call, or its caller is told that
+// nothing came yet. A match that has gone on is followed; moved tells of it.
+func (a *app) awaitAnswer(ctx context.Context, r api.Request, wait time.Duration, moved func(from, to api.Request)) (api.Request, bool, error) {
+	done, err := a.patiently(ctx, wait, func(step time.Duration) (bool, error) {
+		fresh, err := a.request(ctx, r.ID)
+		for err == nil && fresh.Next != "" && fresh.State != api.CallAccepted {
+			before := fresh
+			if fresh, err = a.request(ctx, before.Next); err == nil {
+				moved(before, fresh)
+			}
+		}
+		if err != nil {
+			return false, err
+		}
+		if r = fresh; !isOpen(r.State) {
+			return true, nil
+		}
+		query := client.Events{Request: r.ID, Wait: min(step, answerEvery), Limit: 1}
+		told, err := ask(ctx, a, func(c *client.Client) (api.Messages, error) { return c.Events(ctx, query) })
+		if err != nil || len(told.Messages) == 0 {
+			return false, err
+		}
+		if fresh, err = a.request(ctx, r.ID); err != nil {
+			return false, err
+		}
+		r = fresh
+		return r.Next == "", nil
+	})
+	return r, done, err
+}
+
+func (a *app) request(ctx context.Context, ref string) (api.Request, error) {
+	return ask(ctx, a, func(c *client.Client) (api.Request, error) { return c.Request(ctx, ref) })
+}
+
+// outcomeOf is what a wait for an answer has found, as --json tells it.
+type outcomeOf struct {
+	api.Called
+	TimedOut bool `json:"timedOut"`
+}
+
+// waitAnswer waits for the answer to a call that was placed, and tells it. What is no
+// acceptance is an error.
+func (a *app) waitAnswer(ctx context.Context, called api.Called, wait time.Duration) error {
+	moved := func(from, to api.Request) {
+		if !a.json {
+			a.say("%s %s; going on with %s%s", from.Ref, a.callees(from), a.bold(to.Ref), " to "+a.callees(to))
+			_ = a.flush() // what cannot be written now is an error in the end
+		}
+	}
+	r, done, err := a.awaitAnswer(ctx, called.Request, wait, moved)
+	if err != nil {
+		return err
+	}
+	called.Request = r
+	if r.Conversation != "" && called.Conversation == nil {
+		c, err := a.conversation(ctx, r.Conversation)
+		if err != nil {
+			return err
+		}
+		called.Conversation = &c
+	}
+	if err := a.print(outcomeOf{Called: called, TimedOut: !done}, func() { a.tellAccepted(called) }); err != nil {
+		return err
+	}
+	if !done {
+		return api.Errorf(api.Pending, "no answer in %s, which is not an error; %s: %s", brief(wait), r.Ref, a.callees(r)).
+			WithNext("duo wait --for answer %s", r.Ref)
+	}
+	if err := a.flush(); err != nil {
+		return err
+	}
+	if err := a.told(ctx, r); err != nil {
+		return err
+	}
+	return a.declined(r)
+}
+
+// tellAccepted says that a call is accepted; all other outcomes are errors.
+func (a *app) tellAccepted(called api.Called) {
+	if called.Conversation == nil {
+		return
+	}
+	a.say("%s accepted %s: %s", a.acceptedBy(called.Request), called.Request.Ref, a.summary(*called.Conversation))
+	if called.Request.Content != "" {
+		a.next("duo wait --conversation %s", called.Conversation.Ref)
+		return
+	}
+	a.next(`duo send --to %s "..."`, called.Conversation.Ref)
+}
+
+func (a *app) acceptedBy(r api.Request) string {
+	var names []string
+	for _, c := range r.Callees {
+		if c.State == api.CallAccepted {
+			names = append(names, c.Agent)
+		}
+	}
+	return a.people(names)
+}
+
+// told notes that the caller knows what came of its call.
+func (a *app) told(ctx context.Context, r api.Request) error {
+	place := []api.Place{{Request: r.ID}}
+	_, err := ask(ctx, a, func(c *client.Client) (struct{}, error) { return struct{}{}, c.Shown(ctx, place) })
+	return err
+}
+
+// declined is the error of a call that was not accepted.
+func (a *app) declined(r api.Request) error {
+	who := a.callees(r)
+	switch r.State {
+	case api.CallAccepted:
+		return nil
+	case api.CallMissed:
+		return api.Errorf(api.Pending, "nobody answered in time, which is not an error; %s waits: %s", r.Ref, who).
+			WithNext("duo wait --for answer %s", r.Ref)
+	case api.CallBusy:
+		return api.Errorf(api.Declined, "%s is declined for now and waits: %s", r.Ref, who).
+			WithNext("duo wait --for answer %s", r.Ref)
+	case api.CallCancelled:
+		return api.Errorf(api.RequestAnswered, "%s was cancelled", r.Ref).WithNext("duo show %s", r.Ref)
+	}
+	return api.Errorf(api.Declined, "%s is declined: %s", r.Ref, who).WithNext("duo who")
+}
+
+// completeCalls completes references to calls of which something can still come.
+func (a *app) completeCalls(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return noCompletion(cmd, args, begun)
+	}
+	var words []string
+	a.hurry(cmd, func(ctx context.Context) {
+		if _, err := a.me(); err != nil {
+			return
+		}
+		list, err := ask(ctx, a, func(c *client.Client) (api.Requests, error) { return c.Requests(ctx) })
+		if err != nil {
+			return
+		}
+		for _, r := range slices.Backward(list.Requests) {
+			words = append(words, r.Ref+"\t"+strings.TrimSpace(title(r.Topic)+" from "+a.local(r.From)))
+		}
+	})
+	return matching(words, begun), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+}

@@ -1,0 +1,273 @@
+package presence_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/claude-duo/duo/daemon/presence"
+	"github.com/claude-duo/duo/maildir"
+	"github.com/claude-duo/duo/maildir/card"
+	"github.com/claude-duo/duo/maildir/mailbox"
+)
+
+// cache is an index that survives the books of one test.
+type cache struct {
+	mu     sync.Mutex
+	values map[string][]byte
+	writes int
+}
+
+func (c *cache) Get(key string) ([]byte, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	value, ok := c.values[key]
+	return value, ok
+}
+
+func (c *cache) Put(key string, value []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.values[key] = value
+	c.writes++
+	return nil
+}
+
+// host is a home whose daemon can be started again.
+type host struct {
+	t     *testing.T
+	home  *maildir.Home
+	cache *cache
+
+	*presence.Book
+	stop context.CancelFunc
+	mu   sync.Mutex
+	told []string
+}
+
+func newHost(t *testing.T, names ...string) *host {
+	t.Helper()
+	home, err := maildir.Init(filepath.Join(t.TempDir(), "home"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if _, err := mailbox.Open(home.AgentDir(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := &host{t: t, home: home, cache: &cache{values: make(map[string][]byte)}}
+	h.start()
+	return h
+}
+
+func (h *host) start() {
+	changed := func(agent string, p presence.Presence) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.told = append(h.told, fmt.Sprintf("%s %s", agent, p.State))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	lost := func(agent string) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.told = append(h.told, agent+" lost")
+	}
+	h.Book, h.stop = presence.New(h.home, h.cache, time.Now, presence.Hooks{Changed: changed, Lost: lost}, slog.New(slog.DiscardHandler)), cancel
+	go h.Book.Run(ctx) //nolint:errcheck // it ends with ctx
+}
+
+func (h *host) restart() {
+	h.stop()
+	synctest.Wait()
+	h.start()
+}
+
+func (h *host) wantTold(want ...string) {
+	h.t.Helper()
+	synctest.Wait()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !slices.Equal(h.told, want) {
+		h.t.Errorf("told: got %q, want %q", h.told, want)
+	}
+	h.told = nil
+}
+
+func (h *host) want(what string, state presence.State) {
+	h.t.Helper()
+	if got := h.Of("Atlas").State; got != state {
+		h.t.Errorf("%s: got %s, want %s", what, got, state)
+	}
+}
+
+// pass lets time go by, and one look more.
+func pass(d time.Duration) { time.Sleep(d + 1100*time.Millisecond) }
+
+func scene(t *testing.T, do func(h *host)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, "Atlas", "Nova")
+		defer func() { h.stop() }() // of the last start
+		do(h)
+	})
+}
+
+func TestASignOfLife(t *testing.T) {
+	scene(t, func(h *host) {
+		h.want("before", presence.Offline)
+		if p := h.Of("Atlas"); p.LastSeen != 0 {
+			t.Errorf("last seen: got %d, want never", p.LastSeen)
+		}
+		h.Touch("Atlas")
+		seen := time.Now().UnixMilli()
+		h.want("at once", presence.Available)
+		pass(28 * time.Second)
+		h.want("29 s later", presence.Available)
+		h.wantTold("atlas available")
+		pass(time.Second)
+		h.want("30 s later", presence.Offline)
+		h.wantTold("atlas offline")
+		if p := h.Of("ATLAS"); p.LastSeen != seen {
+			t.Errorf("last seen: got %d, want %d", p.LastSeen, seen)
+		}
+		if p, err := card.ReadPresence(h.home.AgentDir("atlas")); err != nil || p.LastSeen != seen {
+			t.Errorf("in the folder: got %+v, %v, want %d", p, err, seen)
+		}
+	})
+}
+
+// TestSignsAreNotWritten: a hundred signs of life in ten seconds are few writes to the
+// index, and none to the folder.
+func TestSignsAreNotWritten(t *testing.T) {
+	scene(t, func(h *host) {
+		for range 100 {
+			h.Touch("Atlas")
+			time.Sleep(100 * time.Millisecond)
+		}
+		if h.cache.writes > 2 {
+			t.Errorf("got %d writes to the index, want 1 or 2", h.cache.writes)
+		}
+		if _, err := os.Stat(h.home.AgentDir("atlas") + "/" + card.PresenceFile); !os.IsNotExist(err) {
+			t.Errorf("the folder: got %v, want no file", err)
+		}
+	})
+}
+
+func TestStreams(t *testing.T) {
+	scene(t, func(h *host) {
+		first, second := h.Attach("Atlas", true), h.Attach("Atlas", false)
+		pass(time.Hour)
+		h.want("an hour later", presence.Available)
+		first()
+		first()
+		if since, ok := h.Lost("Atlas"); !ok || !since.Equal(time.Now()) {
+			t.Errorf("Lost: got %v %v, want now", since, ok)
+		}
+		pass(time.Minute)
+		h.want("with a stream that is not live", presence.Available)
+		second()
+		if _, ok := h.Lost("Atlas"); ok {
+			t.Error("Lost: the end of the second stream was a sign of life")
+		}
+		pass(30 * time.Second)
+		h.wantTold("atlas available", "atlas lost", "atlas offline")
+	})
+}
+
+// TestOrder: of all that is so the first that fits is shown.
+func TestOrder(t *testing.T) {
+	scene(t, func(h *host) {
+		say := func(status string) {
+			t.Helper()
+			if err := h.Say("Atlas", status, "because"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.Ring("Atlas", "r1", true)
+		h.want("rings where nobody is", presence.Offline)
+		h.Touch("Atlas")
+		h.want("rings", presence.Ringing)
+		say(card.Busy)
+		h.want("rings while it is busy", presence.Ringing)
+		h.Ring("Atlas", "r1", false)
+		h.want("busy", presence.Busy)
+		if p := h.Of("Atlas"); p.Note != "because" {
+			t.Errorf("note: got %q", p.Note)
+		}
+		h.Call("Atlas", "c1", true)
+		h.want("in a call while it is busy", presence.InCall)
+		say(card.Offline)
+		h.want("in a call that it has gone from", presence.InCall)
+		h.Call("Atlas", "c1", false)
+		h.want("gone", presence.Offline)
+		h.Touch("Atlas")
+		h.want("what it has said holds", presence.Offline)
+		h.Attach("Atlas", true)
+		h.want("back", presence.Available)
+		h.wantTold("atlas ringing", "atlas ringing", "atlas busy", "atlas in-call", "atlas offline", "atlas available") // the second one with another note
+	})
+}
+
+// TestAnotherNote: what an agent says with its status is news too.
+func TestAnotherNote(t *testing.T) {
+	scene(t, func(h *host) {
+		h.Touch("Atlas")
+		for _, note := range []string{"builds", "builds", "still builds"} {
+			if err := h.Say("Atlas", card.Busy, note); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.wantTold("atlas available", "atlas busy", "atlas busy")
+	})
+}
+
+// TestRestart: it neither invents nor loses anybody.
+func TestRestart(t *testing.T) {
+	scene(t, func(h *host) {
+		h.Touch("Nova")
+		detach := h.Attach("Atlas", true)
+		defer detach()
+		time.Sleep(5 * time.Second)
+		h.Touch("Atlas")
+		if err := h.Say("Nova", card.Busy, "builds"); err != nil {
+			t.Fatal(err)
+		}
+		seen := h.Of("Nova").LastSeen
+		h.wantTold("nova available", "atlas available", "nova busy")
+		h.restart()
+		if p := h.Of("Nova"); p != (presence.Presence{State: presence.Busy, Note: "builds", LastSeen: seen}) {
+			t.Errorf("Nova: got %+v, want busy", p)
+		}
+		h.want("a moment after the start", presence.Available)
+		if since, ok := h.Lost("Atlas"); !ok || time.Since(since) > time.Second {
+			t.Errorf("Lost: got %v %v, want since the start", since, ok)
+		}
+		pass(30 * time.Second)
+		h.wantTold("atlas offline", "nova offline")
+		h.restart()
+		h.want("after another start", presence.Offline)
+		if p := h.Of("Nova"); p.State != presence.Offline || p.LastSeen != seen {
+			t.Errorf("Nova after another start: got %+v, want offline since %d", p, seen)
+		}
+	})
+}
+
+// TestDamage: what cannot be read is as if nothing had been said.
+func TestDamage(t *testing.T) {
+	scene(t, func(h *host) {
+		if err := os.WriteFile(h.home.AgentDir("atlas")+"/"+card.PresenceFile, []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		h.cache.values["presence atlas"] = []byte("[")
+		h.Touch("Atlas")
+		h.want("with damaged notes", presence.Available)
+	})
+}

@@ -1,0 +1,4 @@
+package durable
+
+// LinkAndRemove is RenameNew where the system has no call for it.
+var LinkAndRemove = linkAndRemove
