@@ -163,7 +163,7 @@ func (ws *wants) add(a envelope.Attachment, from blob.Source) error {
 	}
 	if known {
 		ws.count(w, -1)
-		w.Want = noted
+		w.Sources, w.Size = noted.Sources, noted.Size // the sum never changes, and links read it without the lock
 		ws.count(w, 1)
 	} else {
 		w.Want = noted
