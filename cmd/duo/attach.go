@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/claude-duo/duo/cmd/duo/internal/frame"
+	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
 	"github.com/claude-duo/duo/maildir/durable"

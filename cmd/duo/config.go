@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/claude-duo/duo/cmd/duo/internal/frame"
+	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/durable"

@@ -6,7 +6,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/claude-duo/duo/cmd/duo/internal/frame"
+	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
 	"github.com/claude-duo/duo/maildir"

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/claude-duo/duo/cmd/duo/internal/frame"
+	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
 	"github.com/spf13/cobra"

@@ -3,7 +3,7 @@ package main
 import (
 	"strings"
 
-	"github.com/claude-duo/duo/cmd/duo/internal/frame"
+	"github.com/claude-duo/duo/daemon/frame"
 )
 
 const plainChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+./:,@%="

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/claude-duo/duo/cmd/duo/internal/frame"
+	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
 	"github.com/claude-duo/duo/maildir/envelope"

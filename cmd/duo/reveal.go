@@ -9,7 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/claude-duo/duo/cmd/duo/internal/frame"
+	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
 	"github.com/claude-duo/duo/maildir"
