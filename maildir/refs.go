@@ -123,6 +123,23 @@ func SplitRef(text string) (conversation string, seq int64, ok bool) {
 	return conversation, seq, err == nil && seq > 0
 }
 
+const minRef = len("c1234")
+
+// NamesConversation reports whether a text has the form of a reference to a
+// conversation, or of an id.
+func NamesConversation(text string) bool {
+	_, err := envelope.ParseID(text)
+	return err == nil || isRef(text, "c")
+}
+
+// IsRequest reports whether a text has the form of a reference to a call.
+func IsRequest(text string) bool { return isRef(text, "r") }
+
+func isRef(text, letter string) bool {
+	digits, ok := strings.CutPrefix(strings.ToLower(text), letter)
+	return ok && len(text) >= minRef && strings.Trim(digits, "0123456789abcdef") == ""
+}
+
 // reversed is the hex digits of an id, last one first.
 func reversed(id string) string { return flip(strings.ReplaceAll(id, "-", "")) }
 

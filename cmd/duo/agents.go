@@ -8,9 +8,9 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/card"
 	"github.com/spf13/cobra"
@@ -100,7 +100,7 @@ func (a *app) agents(ctx context.Context, q api.AgentQuery) (api.Agents, error) 
 	if err != nil {
 		return list, err
 	}
-	return files.agents(q)
+	return files.Agents(q)
 }
 
 const descriptionLength = 80

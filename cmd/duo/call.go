@@ -11,6 +11,7 @@ import (
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/daemon/offline"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/spf13/cobra"
 )
@@ -111,7 +112,7 @@ func (a *app) oneWord(err error, args []string) error {
 	if !errors.As(err, &e) || e.Code != api.AgentNotFound || len(e.Near) > 0 || len(args) < 2 || a.opened == nil || !strings.Contains(e.Message, strconv.Quote(last)) {
 		return nil
 	}
-	if _, err := readCard(a.opened, last); err == nil {
+	if _, err := offline.ReadCard(a.opened, last); err == nil {
 		return nil
 	}
 	return usage(a.withSpace(last), "%w; a text of one word needs a space behind it", e)

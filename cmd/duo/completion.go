@@ -5,8 +5,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/maildir/near"
 	"github.com/spf13/cobra"
 )

@@ -9,8 +9,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/durable"
 	"github.com/claude-duo/duo/maildir/near"

@@ -6,9 +6,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/daemon/frame"
+	"github.com/claude-duo/duo/daemon/offline"
 	"github.com/claude-duo/duo/daemon/show"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/envelope"
@@ -83,7 +84,7 @@ func (a *app) conversations(ctx context.Context, status, with string, limit int)
 	if err != nil {
 		return list, err
 	}
-	return files.conversations(show.Query{Status: status, With: with, Limit: limit})
+	return files.Conversations(show.Query{Status: status, With: with, Limit: limit})
 }
 
 // conversation asks for the conversation that a reference means.
@@ -101,16 +102,7 @@ func (a *app) conversation(ctx context.Context, ref string) (api.Conversation, e
 }
 
 // splitRef reads "c9f3a.42" or "c9f3a"; the seq is 0 where there is none.
-func splitRef(ref string) (conversation string, seq int64, err error) {
-	if isRequest(ref) {
-		return "", 0, usage("duo show "+ref, "%q names a call, not a message", ref)
-	}
-	conversation, seq, ok := maildir.SplitRef(ref)
-	if !ok || !isConversation(conversation) {
-		return "", 0, api.Errorf(api.BadReference, "%q is no reference: want one like c9f3a or c9f3a.42", ref).WithNext("duo list")
-	}
-	return conversation, seq, nil
-}
+func splitRef(ref string) (conversation string, seq int64, err error) { return offline.SplitRef(ref) }
 
 // checkConversation is an error where a text is no reference to a conversation; next is
 // for who has named a message.
@@ -130,17 +122,9 @@ func digits(ref string) string {
 	return strings.TrimPrefix(strings.ToLower(ref), "c")
 }
 
-const minRef = len("c1234")
-
 // isConversation reports whether a text has the form of a reference to a
 // conversation, or of an id.
-func isConversation(text string) bool {
-	if _, err := envelope.ParseID(text); err == nil {
-		return true
-	}
-	digits, ok := strings.CutPrefix(strings.ToLower(text), "c")
-	return ok && len(text) >= minRef && strings.Trim(digits, "0123456789abcdef") == ""
-}
+func isConversation(text string) bool { return maildir.NamesConversation(text) }
 
 // refOf is the reference of a conversation, as far as the files tell it.
 func (a *app) refOf(id string) string {

@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/fsck"
 	"github.com/spf13/cobra"
@@ -73,11 +73,11 @@ func (a *app) checkLog(o fsckOptions, ref string) error {
 	if err != nil {
 		return err
 	}
-	id, err := files.resolve(ref)
+	id, err := files.Resolve(ref)
 	if err != nil {
 		return err
 	}
-	report, err := fsck.Log(files.home.LogPath(id), home.Host.ID)
+	report, err := fsck.Log(home.LogPath(id), home.Host.ID)
 	if err != nil {
 		return err
 	}

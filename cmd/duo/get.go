@@ -15,9 +15,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/maildir/blob"
 	"github.com/claude-duo/duo/maildir/durable"
 	"github.com/claude-duo/duo/maildir/envelope"
@@ -123,7 +123,7 @@ func (a *app) bringing(ctx context.Context, ref string) (api.Message, error) {
 		if offlineErr != nil {
 			return api.Message{}, offlineErr
 		}
-		list, err = files.source().Read(ctx, what)
+		list, err = files.Read(ctx, what)
 	}
 	switch {
 	case err != nil:
@@ -273,11 +273,10 @@ func (a *app) attachment(ctx context.Context, m api.Message, f envelope.Attachme
 
 // blob opens a file in the home.
 func (a *app) blob(why error, f envelope.Attachment) (io.ReadCloser, error) {
-	files, err := a.offline(why)
-	if err != nil {
+	if _, err := a.offline(why); err != nil {
 		return nil, err
 	}
-	store := blob.At(files.home.BlobsDir(), files.home.Config.Limits.Attachment)
+	store := blob.At(a.opened.BlobsDir(), a.opened.Config.Limits.Attachment)
 	from, err := store.Open(f.SHA256)
 	if errors.Is(err, fs.ErrNotExist) {
 		if w, err := store.WantOf(f.SHA256); err == nil {

@@ -11,10 +11,9 @@ import (
 	"strings"
 
 	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/offline"
 	"github.com/claude-duo/duo/maildir"
-	"github.com/claude-duo/duo/maildir/card"
 	"github.com/claude-duo/duo/maildir/envelope"
-	"github.com/claude-duo/duo/maildir/near"
 	"github.com/pelletier/go-toml/v2"
 )
 
@@ -74,9 +73,9 @@ func (a *app) named(home *maildir.Home, name string, self identity) (*identity, 
 	if address.Host != "" && address.Host != home.Host.Name {
 		return nil, api.Errorf(api.IdentityUnknown, "%s: %s is not an agent of this host, %s", from, address, home.Host.Name)
 	}
-	c, err := readCard(home, address.Name)
+	c, err := offline.ReadCard(home, address.Name)
 	if errors.Is(err, fs.ErrNotExist) {
-		like := agentsLike(home, address.Name)
+		like := offline.AgentsLike(home, address.Name)
 		next := "duo register " + address.Name
 		if len(like) > 0 {
 			next = "duo who"
@@ -91,20 +90,6 @@ func (a *app) named(home *maildir.Home, name string, self identity) (*identity, 
 	}
 	self.Name = c.Name
 	return &self, nil
-}
-
-// readCard reads the card of an agent. A folder without one is an agent too: the
-// daemon writes its card.
-func readCard(home *maildir.Home, name string) (card.Card, error) {
-	dir := home.AgentDir(name)
-	c, err := card.Read(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		info, statErr := os.Stat(dir)
-		if statErr == nil && info.IsDir() {
-			return card.Card{Name: filepath.Base(dir)}, nil
-		}
-	}
-	return c, err
 }
 
 const folderFile = ".duo.toml"
@@ -182,7 +167,7 @@ func registered(home *maildir.Home, n int) ([]string, error) {
 			if envelope.CheckName(name) != nil || strings.ToLower(name) != name {
 				continue
 			}
-			if c, err := readCard(home, name); err == nil && !c.Unregistered {
+			if c, err := offline.ReadCard(home, name); err == nil && !c.Unregistered {
 				names = append(names, c.Name)
 			}
 			if len(names) == n {
@@ -224,18 +209,3 @@ func whichAgent(format string, args ...any) error {
 }
 
 func compareNames(a, b string) int { return strings.Compare(strings.ToLower(a), strings.ToLower(b)) }
-
-// agentsLike names agents that a mistyped name may mean.
-func agentsLike(home *maildir.Home, name string) []string {
-	names, err := home.Agents()
-	if err != nil {
-		return nil // a hint only
-	}
-	like := near.Names(name, names)
-	for i, n := range like {
-		if c, err := readCard(home, n); err == nil {
-			like[i] = c.Name
-		}
-	}
-	return like
-}

@@ -7,9 +7,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/spf13/cobra"
 )
@@ -42,7 +42,7 @@ func (a *app) runInbox(ctx context.Context, limit int) error {
 		if offlineErr != nil {
 			return offlineErr
 		}
-		inbox, err = files.inbox(ctx, limit)
+		inbox, err = files.Inbox(ctx, limit)
 	}
 	if err != nil {
 		return err

@@ -131,7 +131,13 @@ func (a *app) transcript(ctx context.Context, ref string) (transcript, error) {
 		if offlineErr != nil {
 			return transcript{}, offlineErr
 		}
-		return files.transcript(ref)
+		id, err := files.Resolve(ref)
+		if err != nil {
+			return transcript{}, err
+		}
+		conversation, err = files.Conversation(id)
+		read := func(s client.Span) (io.ReadCloser, error) { return files.Lines(conversation, s) }
+		return transcript{conversation: conversation, read: read}, err
 	}
 	if err != nil {
 		return transcript{}, err
@@ -145,7 +151,7 @@ func (a *app) transcript(ctx context.Context, ref string) (transcript, error) {
 		if err != nil {
 			return nil, err
 		}
-		return files.lines(conversation, s)
+		return files.Lines(conversation, s)
 	}}, nil
 }
 

@@ -159,3 +159,18 @@ func TestFollowEndsAtDamage(t *testing.T) {
 		t.Errorf("got %q, %+v, want two lines and %s", got, e, api.Damaged)
 	}
 }
+
+// appendTo writes to a log as a shell would.
+func appendTo(t *testing.T, path, text string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err == nil {
+		_, err = f.WriteString(text)
+	}
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}

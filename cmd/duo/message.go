@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/offline"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/spf13/cobra"
@@ -89,7 +90,7 @@ func (a *app) unquoted(command string, err error, args []string) error {
 	for i, word := range args {
 		address, err := envelope.ParseAddress(word)
 		if err == nil {
-			_, err = readCard(home, address.Name)
+			_, err = offline.ReadCard(home, address.Name)
 		}
 		if err != nil && i > 0 && i < len(args)-1 {
 			return usage("duo "+command+" "+shellLine(append(args[:i:i], strings.Join(args[i:], " "))...),

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/spf13/cobra"
 )
 

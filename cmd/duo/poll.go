@@ -53,7 +53,7 @@ func (a *app) runPoll(ctx context.Context, o pollOptions) error {
 		if offlineErr != nil {
 			return offlineErr
 		}
-		list, err = files.fresh(ctx, o.conversation, o.limit)
+		list, err = files.Fresh(ctx, o.conversation, o.limit)
 	}
 	if err != nil {
 		return err

@@ -7,9 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/claude-duo/duo/maildir/mailbox"
 )
@@ -110,12 +110,12 @@ func (a *app) drop(draft *envelope.Envelope, why error) (*dropped, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := files.complete(draft); err != nil {
+	if err := files.Complete(draft); err != nil {
 		return nil, err
 	}
 	drop := draft
 	if len(a.unsent.paths) > 0 {
-		box, err := mailbox.Open(files.box.Dir())
+		box, err := mailbox.Open(files.Box().Dir())
 		if err == nil {
 			drop, err = a.leaveFiles(box, draft)
 		}
@@ -126,12 +126,12 @@ func (a *app) drop(draft *envelope.Envelope, why error) (*dropped, error) {
 	name := draft.ID + ".json"
 	left := &dropped{
 		Message: drop, Recipients: []api.Recipient{}, Queued: true, Why: why.Error(),
-		File: filepath.Join(files.box.Dir(), mailbox.OutboxNew, name),
+		File: filepath.Join(files.Box().Dir(), mailbox.OutboxNew, name),
 	}
 	for _, to := range draft.To {
 		left.Recipients = append(left.Recipients, api.Recipient{Agent: to, State: api.Queued})
 	}
-	err = files.leave(name, left.Message)
+	err = files.Leave(name, left.Message)
 	var reused *api.Error
 	switch {
 	case errors.As(err, &reused):

@@ -6,18 +6,8 @@ import (
 	"github.com/claude-duo/duo/daemon/frame"
 )
 
-const plainChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+./:,@%="
-
 // shellQuote writes a word so that a shell reads it as one word.
-func shellQuote(word string) string {
-	switch {
-	case word != "" && strings.Trim(word, plainChars) == "":
-		return word
-	case !strings.ContainsAny(word, "\"$`\\!"):
-		return `"` + word + `"`
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-}
+func shellQuote(word string) string { return frame.ShellWord(word) }
 
 const maxQuoted = 200
 

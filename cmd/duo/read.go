@@ -60,7 +60,7 @@ func (a *app) runRead(ctx context.Context, o readOptions, refs []string) error {
 		if offlineErr != nil {
 			return offlineErr
 		}
-		list, err = files.source().Read(ctx, what)
+		list, err = files.Read(ctx, what)
 	}
 	if err != nil {
 		return err

@@ -80,7 +80,7 @@ func (a *app) lineOf(ctx context.Context, ref string) (conversation string, seq 
 	if err != nil {
 		return "", 0, err
 	}
-	conversation, seq, left, err := files.left(ref)
+	conversation, seq, left, err := files.Left(ref)
 	switch {
 	case err != nil:
 		return "", 0, err

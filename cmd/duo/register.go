@@ -4,9 +4,9 @@ import (
 	"context"
 	"strings"
 
-	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/maildir/card"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/spf13/cobra"
@@ -98,7 +98,7 @@ func (a *app) register(ctx context.Context, r api.Register) (api.Registered, err
 	if offlineErr != nil {
 		return made, offlineErr
 	}
-	return files.register(r)
+	return files.Register(r)
 }
 
 func (a *app) tellRegistered(made api.Registered) {
@@ -148,7 +148,7 @@ func (a *app) runWhoami(ctx context.Context) error {
 		if offlineErr != nil {
 			return offlineErr
 		}
-		agent, err = files.agent(me.Name)
+		agent, err = files.Agent(me.Name)
 	}
 	if err != nil {
 		return err

@@ -7,9 +7,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/daemon/frame"
+	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/spf13/cobra"
 )
@@ -47,13 +48,8 @@ func (a *app) tellRung(r rung, done func(api.Called)) error {
 	return a.tellDropped(r.dropped, "duo up")
 }
 
-const minRequest = len("r1234")
-
 // isRequest reports whether a text has the form of a reference to a call.
-func isRequest(text string) bool {
-	digits, ok := strings.CutPrefix(strings.ToLower(text), "r")
-	return ok && len(text) >= minRequest && strings.Trim(digits, "0123456789abcdef") == ""
-}
+func isRequest(text string) bool { return maildir.IsRequest(text) }
 
 // namesRequest reports whether a text can name a call: it is a reference or an id.
 func namesRequest(text string) bool {

@@ -9,9 +9,9 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/envelope"
 )
@@ -354,7 +354,7 @@ func (a *app) seen(ctx context.Context, messages []api.Message) error {
 	if err != nil {
 		return err
 	}
-	return files.shown(messages)
+	return files.Shown(messages)
 }
 
 // nextAfterReading tells what to run after messages were shown: a call that rings goes

@@ -5,9 +5,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/spf13/cobra"
 )
@@ -37,7 +37,7 @@ func (a *app) runShow(ctx context.Context, ref string) error {
 		if offlineErr != nil {
 			return offlineErr
 		}
-		found, err = files.find(ctx, ref)
+		found, err = files.Find(ctx, ref)
 	}
 	switch {
 	case err != nil:

@@ -1,4 +1,8 @@
-package main
+// Package offline is the way where no daemon can be reached: it answers from the files of
+// a home what the daemon would be asked, and leaves in the outbox what would be sent. It
+// reads logs from the start, so it is slower. What it has read it shows as the daemon
+// does, with package show.
+package offline
 
 import (
 	"bytes"
@@ -22,34 +26,27 @@ import (
 	"github.com/claude-duo/duo/maildir/mailbox"
 )
 
-// files answers from the files of the home what the daemon would be asked: the way
-// where no daemon can be reached. It reads logs from the start, so it is slower. What
-// it has read it shows as the daemon does, with package show.
-type files struct {
+// Files are the files of a home, as one of its agents sees them. They are read once, when
+// they are opened: who looks again opens them again.
+type Files struct {
 	home  *maildir.Home
-	box   *mailbox.Box   // of me, nil for nobody
-	items []mailbox.Item // that I was not shown, oldest first
+	box   *mailbox.Box   // of the agent, nil for nobody
+	items []mailbox.Item // that the agent was not shown, oldest first
 	refs  *maildir.Refs
 }
 
-func (a *app) files() (*files, error) {
-	home, err := a.home()
-	if err != nil {
-		return nil, err
-	}
-	return a.filesOf(home)
-}
-
-func (a *app) filesOf(home *maildir.Home) (*files, error) {
+// Open reads what lies in a home as one of its agents sees it, or for an empty name as
+// nobody.
+func Open(home *maildir.Home, agent string) (*Files, error) {
 	ids, err := home.Conversations()
 	if err != nil {
 		return nil, err
 	}
-	f := &files{home: home, refs: maildir.NewRefs(ids)}
-	if a.self == nil {
+	f := &Files{home: home, refs: maildir.NewRefs(ids)}
+	if agent == "" {
 		return f, nil
 	}
-	f.box = mailbox.At(home.AgentDir(a.self.Name))
+	f.box = mailbox.At(home.AgentDir(agent))
 	f.items, err = f.box.Unseen()
 	if errors.Is(err, fs.ErrNotExist) { // an agent's folder that was made by hand
 		f.box, err = mailbox.Open(f.box.Dir())
@@ -57,17 +54,11 @@ func (a *app) filesOf(home *maildir.Home) (*files, error) {
 	return f, err
 }
 
-// offline is files, and says why they are read, once.
-func (a *app) offline(why error) (*files, error) {
-	if !a.noted {
-		a.note("no daemon can be reached, this is what the files say (%s)", firstLine(why.Error()))
-	}
-	a.noted = true
-	return a.files()
-}
+// Box is the folder of the agent.
+func (f *Files) Box() *mailbox.Box { return f.box }
 
-// resolve returns the id of the conversation that a reference means.
-func (f *files) resolve(ref string) (string, error) {
+// Resolve returns the id of the conversation that a reference means.
+func (f *Files) Resolve(ref string) (string, error) {
 	switch ids := f.refs.Resolve(ref); len(ids) {
 	case 1:
 		return ids[0], nil
@@ -78,8 +69,8 @@ func (f *files) resolve(ref string) (string, error) {
 	}
 }
 
-// register makes the agent's folder and card.
-func (f *files) register(r api.Register) (api.Registered, error) {
+// Register makes the agent's folder and card.
+func (f *Files) Register(r api.Register) (api.Registered, error) {
 	dir := f.home.AgentDir(r.Name)
 	c, err := card.Read(dir)
 	created := errors.Is(err, fs.ErrNotExist)
@@ -95,7 +86,7 @@ func (f *files) register(r api.Register) (api.Registered, error) {
 	return api.Registered{Agent: f.describe(c), Created: created}, c.Write(dir)
 }
 
-func (f *files) describe(c card.Card) api.Agent {
+func (f *Files) describe(c card.Card) api.Agent {
 	items, err := mailbox.At(f.home.AgentDir(c.Name)).Unseen()
 	if err != nil {
 		items = nil // a number only
@@ -103,10 +94,10 @@ func (f *files) describe(c card.Card) api.Agent {
 	return show.Agent(f.home, c, len(items))
 }
 
-func (f *files) agent(name string) (api.Agent, error) {
-	c, err := readCard(f.home, name)
+func (f *Files) Agent(name string) (api.Agent, error) {
+	c, err := ReadCard(f.home, name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return api.Agent{}, api.Errorf(api.AgentNotFound, "there is no agent %q here", name).WithNear(agentsLike(f.home, name)).WithNext("duo who")
+		return api.Agent{}, api.Errorf(api.AgentNotFound, "there is no agent %q here", name).WithNear(AgentsLike(f.home, name)).WithNext("duo who")
 	}
 	if err != nil {
 		return api.Agent{}, err
@@ -114,16 +105,16 @@ func (f *files) agent(name string) (api.Agent, error) {
 	return f.describe(c), nil
 }
 
-// agents lists the agents that a query selects. Whether they are there is not known:
+// Agents lists the agents that a query selects. Whether they are there is not known:
 // without a daemon all are offline.
-func (f *files) agents(q api.AgentQuery) (api.Agents, error) {
+func (f *Files) Agents(q api.AgentQuery) (api.Agents, error) {
 	names, err := f.home.Agents()
 	if err != nil {
 		return api.Agents{}, err
 	}
 	var cards []card.Card
 	for _, name := range names {
-		if c, err := readCard(f.home, name); err == nil && !c.Unregistered {
+		if c, err := ReadCard(f.home, name); err == nil && !c.Unregistered {
 			cards = append(cards, c)
 		}
 	}
@@ -134,7 +125,7 @@ func (f *files) agents(q api.AgentQuery) (api.Agents, error) {
 }
 
 // notOf is the error where something of another host is asked for.
-func (f *files) notOf(host string) error {
+func (f *Files) notOf(host string) error {
 	if envelope.CheckHost(host) == nil {
 		if _, err := os.Stat(f.home.PeerDir(host)); err == nil {
 			return api.Errorf(api.DaemonUnreachable, "without a daemon nothing is known of the agents of %s", host).WithNext("duo up")
@@ -143,17 +134,17 @@ func (f *files) notOf(host string) error {
 	return api.Errorf(api.HostNotFound, "no host named %q is linked with this one, which is %q", host, f.home.Host.Name).WithNext("duo peer list")
 }
 
-// find tells what a reference names. An agent that is named like a conversation that
+// Find tells what a reference names. An agent that is named like a conversation that
 // there is, is found by its address.
-func (f *files) find(ctx context.Context, ref string) (api.Found, error) {
-	if isRequest(ref) && f.box != nil {
+func (f *Files) Find(ctx context.Context, ref string) (api.Found, error) {
+	if maildir.IsRequest(ref) && f.box != nil {
 		m, err := f.call(ref)
 		return api.Found{Message: &m}, err
 	}
-	text, seq, err := splitRef(ref)
+	text, seq, err := SplitRef(ref)
 	id := ""
 	if err == nil {
-		id, err = f.resolve(text)
+		id, err = f.Resolve(text)
 	}
 	var refusal *api.Error
 	switch {
@@ -165,13 +156,25 @@ func (f *files) find(ctx context.Context, ref string) (api.Found, error) {
 		m, err := f.message(ctx, id, seq)
 		return api.Found{Message: &m}, err
 	}
-	c, err := f.conversation(id)
+	c, err := f.Conversation(id)
 	return api.Found{Conversation: &c}, err
+}
+
+// SplitRef reads "c9f3a.42" or "c9f3a"; the seq is 0 where there is none.
+func SplitRef(ref string) (conversation string, seq int64, err error) {
+	if maildir.IsRequest(ref) {
+		return "", 0, api.Errorf(api.BadRequest, "%q names a call, not a message", ref).WithNext("duo show %s", ref)
+	}
+	conversation, seq, ok := maildir.SplitRef(ref)
+	if !ok || !maildir.NamesConversation(conversation) {
+		return "", 0, api.Errorf(api.BadReference, "%q is no reference: want one like c9f3a or c9f3a.42", ref).WithNext("duo list")
+	}
+	return conversation, seq, nil
 }
 
 // findAgent finds the agent that a text names that names no conversation. Where it can
 // name no agent, or looks like the reference of a conversation, otherwise is the error.
-func (f *files) findAgent(text string, otherwise error) (api.Found, error) {
+func (f *Files) findAgent(text string, otherwise error) (api.Found, error) {
 	address, err := envelope.ParseAddress(text)
 	if err != nil {
 		return api.Found{}, otherwise
@@ -179,8 +182,8 @@ func (f *files) findAgent(text string, otherwise error) (api.Found, error) {
 	if address.Host != "" && address.Host != f.home.Host.Name {
 		return api.Found{}, f.notOf(address.Host)
 	}
-	agent, err := f.agent(address.Name)
-	if err != nil && isConversation(text) {
+	agent, err := f.Agent(address.Name)
+	if err != nil && maildir.NamesConversation(text) {
 		return api.Found{}, otherwise
 	}
 	return api.Found{Agent: &agent}, err
@@ -215,7 +218,7 @@ func decoded(line convlog.Line) *envelope.Envelope {
 }
 
 // state folds the log of a conversation.
-func (f *files) state(id string) (conv.State, error) {
+func (f *Files) state(id string) (conv.State, error) {
 	var state conv.State
 	log, err := convlog.OpenReader(f.home.LogPath(id))
 	if err != nil {
@@ -233,7 +236,7 @@ func (f *files) state(id string) (conv.State, error) {
 	return state, nil
 }
 
-func (f *files) conversation(id string) (api.Conversation, error) {
+func (f *Files) Conversation(id string) (api.Conversation, error) {
 	state, err := f.state(id)
 	var damage *convlog.DamageError
 	if err != nil && !errors.As(err, &damage) {
@@ -247,7 +250,7 @@ func (f *files) conversation(id string) (api.Conversation, error) {
 	return c, nil
 }
 
-func (f *files) conversations(q show.Query) (api.Conversations, error) {
+func (f *Files) Conversations(q show.Query) (api.Conversations, error) {
 	ids, err := f.box.Conversations()
 	if err != nil {
 		return api.Conversations{}, err
@@ -258,7 +261,7 @@ func (f *files) conversations(q show.Query) (api.Conversations, error) {
 	}
 	list := []api.Conversation{}
 	for _, id := range ids {
-		c, err := f.conversation(id)
+		c, err := f.Conversation(id)
 		if err != nil { // a link to a log that is not there
 			continue
 		}
@@ -269,7 +272,7 @@ func (f *files) conversations(q show.Query) (api.Conversations, error) {
 }
 
 // message reads one line as it is shown to somebody.
-func (f *files) message(_ context.Context, id string, seq int64) (api.Message, error) {
+func (f *Files) message(_ context.Context, id string, seq int64) (api.Message, error) {
 	log, err := convlog.OpenReader(f.home.LogPath(id))
 	if err != nil {
 		return api.Message{}, err
@@ -291,7 +294,7 @@ func (f *files) message(_ context.Context, id string, seq int64) (api.Message, e
 	return m, nil
 }
 
-func (f *files) line(log *convlog.Reader, id string, seq int64) (*envelope.Envelope, error) {
+func (f *Files) line(log *convlog.Reader, id string, seq int64) (*envelope.Envelope, error) {
 	line, err := log.At(seq)
 	if errors.Is(err, convlog.ErrNoLine) {
 		return nil, show.NoLine(f.refs.Short(id), seq, lastOf(log))
@@ -311,24 +314,29 @@ func lastOf(log *convlog.Reader) int64 {
 	return lines[len(lines)-1].Seq
 }
 
-// source is where my messages come from.
-func (f *files) source() show.Source {
+// Read returns the messages that are named, or all unseen ones. It changes nothing.
+func (f *Files) Read(ctx context.Context, ask api.Read) (api.Messages, error) {
+	return f.source().Read(ctx, ask)
+}
+
+// source is where the agent's messages come from.
+func (f *Files) source() show.Source {
 	unseen := func(conversation string) ([]mailbox.Item, error) { return f.unseenIn(conversation), nil }
 	return show.Source{
-		Refs: f.refs, Line: f.message, Unseen: unseen, Resolve: f.resolve,
+		Refs: f.refs, Line: f.message, Unseen: unseen, Resolve: f.Resolve,
 		Calls: f.calls, Call: f.call,
 	}
 }
 
-// calls lists what I was not shown of calls.
-func (f *files) calls() ([]api.Message, error) {
+// calls lists what the agent was not shown of calls.
+func (f *Files) calls() ([]api.Message, error) {
 	signals, err := f.box.Signals()
 	return f.signals(signals), err
 }
 
 // signals reads what the inbox says of calls. What cannot be read now, the daemon says
 // again.
-func (f *files) signals(list []mailbox.Signal) []api.Message {
+func (f *Files) signals(list []mailbox.Signal) []api.Message {
 	ids := make([]string, len(list))
 	for i, s := range list {
 		ids[i] = s.Request
@@ -343,8 +351,8 @@ func (f *files) signals(list []mailbox.Signal) []api.Message {
 	return messages
 }
 
-// call finds what my inbox says of a call.
-func (f *files) call(ref string) (api.Message, error) {
+// call finds what the inbox says of a call.
+func (f *Files) call(ref string) (api.Message, error) {
 	signals, err := f.box.AllSignals()
 	if err != nil {
 		return api.Message{}, err
@@ -357,20 +365,20 @@ func (f *files) call(ref string) (api.Message, error) {
 	return api.Message{}, api.Errorf(api.RequestNotFound, "no call %q in the inbox", ref).WithNext("duo inbox")
 }
 
-// unseenIn lists what I was not shown of a conversation or, for an empty name, of all.
-func (f *files) unseenIn(conversation string) []mailbox.Item {
+// unseenIn lists what the agent was not shown of a conversation or, for an empty name, of all.
+func (f *Files) unseenIn(conversation string) []mailbox.Item {
 	if conversation == "" {
 		return f.items
 	}
 	return slices.DeleteFunc(slices.Clone(f.items), func(i mailbox.Item) bool { return i.Conversation != conversation })
 }
 
-// fresh returns what I was not shown, of a conversation or, for an empty reference, of
+// Fresh returns what the agent was not shown, of a conversation or, for an empty reference, of
 // all.
-func (f *files) fresh(ctx context.Context, ref string, limit int) (api.Messages, error) {
+func (f *Files) Fresh(ctx context.Context, ref string, limit int) (api.Messages, error) {
 	ask := api.Read{Limit: limit}
 	if ref != "" {
-		id, err := f.resolve(ref)
+		id, err := f.Resolve(ref)
 		if err != nil {
 			return api.Messages{}, err
 		}
@@ -379,7 +387,7 @@ func (f *files) fresh(ctx context.Context, ref string, limit int) (api.Messages,
 	return f.source().Read(ctx, ask)
 }
 
-func (f *files) inbox(ctx context.Context, limit int) (api.Inbox, error) {
+func (f *Files) Inbox(ctx context.Context, limit int) (api.Inbox, error) {
 	inbox, err := f.source().Inbox(ctx, limit, api.Cursor{})
 	if err != nil {
 		return api.Inbox{}, err
@@ -388,8 +396,8 @@ func (f *files) inbox(ctx context.Context, limit int) (api.Inbox, error) {
 	return inbox, nil
 }
 
-// shown moves messages from new to cur; the daemon notices when it runs.
-func (f *files) shown(messages []api.Message) error {
+// Shown moves messages from new to cur; the daemon notices when it runs.
+func (f *Files) Shown(messages []api.Message) error {
 	for _, m := range messages {
 		name := mailbox.ItemOf(m.Envelope.Conversation, m.Envelope.Seq, m.Envelope.Timestamp).Name
 		if m.Envelope.Seq == 0 {
@@ -402,8 +410,8 @@ func (f *files) shown(messages []api.Message) error {
 	return nil
 }
 
-// signalName is the file of what I was told of a call.
-func (f *files) signalName(request string) string {
+// signalName is the file of what the agent was told of a call.
+func (f *Files) signalName(request string) string {
 	signals, _ := f.box.Signals() // or there is nothing to be moved
 	i := slices.IndexFunc(signals, func(s mailbox.Signal) bool { return s.Request == request })
 	if i < 0 {
@@ -412,18 +420,8 @@ func (f *files) signalName(request string) string {
 	return signals[i].Name
 }
 
-// transcript reads the log of a conversation.
-func (f *files) transcript(ref string) (transcript, error) {
-	id, err := f.resolve(ref)
-	if err != nil {
-		return transcript{}, err
-	}
-	c, err := f.conversation(id)
-	read := func(s client.Span) (io.ReadCloser, error) { return f.lines(c, s) }
-	return transcript{conversation: c, read: read}, err
-}
-
-func (f *files) lines(c api.Conversation, s client.Span) (io.ReadCloser, error) {
+// Lines returns a part of a conversation's log as it stands there.
+func (f *Files) Lines(c api.Conversation, s client.Span) (io.ReadCloser, error) {
 	log, err := convlog.OpenReader(f.home.LogPath(c.ID))
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package main
+package offline
 
 import (
 	"errors"
@@ -10,20 +10,21 @@ import (
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/claude-duo/duo/maildir/mailbox"
 )
 
-// complete makes a draft fit for a drop: the conversation by its id, recipients that
+// Complete makes a draft fit for a drop: the conversation by its id, recipients that
 // exist, and what the sender had been shown when it wrote.
-func (f *files) complete(draft *envelope.Envelope) error {
+func (f *Files) Complete(draft *envelope.Envelope) error {
 	for _, name := range draft.To {
 		if err := f.checkAgent(name); err != nil {
 			return err
 		}
 	}
 	if draft.Conversation != "" {
-		id, err := f.resolve(draft.Conversation)
+		id, err := f.Resolve(draft.Conversation)
 		if err != nil {
 			return err
 		}
@@ -38,7 +39,7 @@ func (f *files) complete(draft *envelope.Envelope) error {
 	return nil
 }
 
-func (f *files) checkAgent(text string) error {
+func (f *Files) checkAgent(text string) error {
 	address, err := envelope.ParseAddress(text)
 	if err != nil {
 		return api.Errorf(api.BadReference, "%w", err).WithNext("duo who")
@@ -46,12 +47,12 @@ func (f *files) checkAgent(text string) error {
 	if address.Host != "" && address.Host != f.home.Host.Name {
 		return nil
 	}
-	_, err = f.agent(address.Name)
+	_, err = f.Agent(address.Name)
 	return err
 }
 
 // shownUpTo is the highest line of a conversation that the agent was shown.
-func (f *files) shownUpTo(conversation string) int64 {
+func (f *Files) shownUpTo(conversation string) int64 {
 	seq := int64(0)
 	if cursors, err := f.box.Cursors(); err == nil {
 		seq = cursors[conversation].Seen
@@ -68,9 +69,9 @@ func (f *files) shownUpTo(conversation string) int64 {
 	return seq
 }
 
-// leave puts a draft into the outbox, unless the same is there: with a key it has the
+// Leave puts a draft into the outbox, unless the same is there: with a key it has the
 // name of the one before.
-func (f *files) leave(name string, draft *envelope.Envelope) error {
+func (f *Files) Leave(name string, draft *envelope.Envelope) error {
 	box, err := mailbox.Open(f.box.Dir())
 	if err != nil {
 		return err
@@ -87,7 +88,7 @@ func (f *files) leave(name string, draft *envelope.Envelope) error {
 			return err
 		case !f.same(before.Draft, draft):
 			path := filepath.Join(box.Dir(), mailbox.OutboxNew, name)
-			return api.Errorf(api.KeyReused, "with this key another message waits to be sent; take another key").WithNext("cat %s", shellQuote(path))
+			return api.Errorf(api.KeyReused, "with this key another message waits to be sent; take another key").WithNext("cat %s", frame.ShellWord(path))
 		}
 		return nil
 	}
@@ -95,13 +96,13 @@ func (f *files) leave(name string, draft *envelope.Envelope) error {
 
 // same reports whether two drafts with one id are one message. The daemon knows a
 // message by its text and asks each conversation by itself; a drop goes to one.
-func (f *files) same(a, b *envelope.Envelope) bool {
+func (f *Files) same(a, b *envelope.Envelope) bool {
 	return a.Type == b.Type && a.Content == b.Content && a.Topic == b.Topic && a.Reason == b.Reason &&
 		a.Conversation == b.Conversation && slices.Equal(f.keys(a.To), f.keys(b.To))
 }
 
 // keys are names of agents, however they are written.
-func (f *files) keys(names []string) []string {
+func (f *Files) keys(names []string) []string {
 	var list []string
 	for _, name := range names {
 		address, err := envelope.ParseAddress(name)
@@ -114,16 +115,16 @@ func (f *files) keys(names []string) []string {
 	return slices.Compact(list)
 }
 
-// left tells what became of a drop with the message id: where it is in its log, or
+// Left tells what became of a drop with the message id: where it is in its log, or
 // no conversation while it waits.
-func (f *files) left(id string) (conversation string, seq int64, found bool, err error) {
+func (f *Files) Left(id string) (conversation string, seq int64, found bool, err error) {
 	if f.box.Waiting(id) {
 		return "", 0, true, nil
 	}
 	name := id + ".json"
 	if failed, err := f.box.FailedDrops(); err == nil && slices.Contains(failed, name) {
 		path := filepath.Join(f.box.Dir(), mailbox.Failed, name)
-		return "", 0, true, api.Errorf(api.NotSent, "the message was not sent: %s", f.box.FailureOf(name)).WithNext("cat %s", shellQuote(path))
+		return "", 0, true, api.Errorf(api.NotSent, "the message was not sent: %s", f.box.FailureOf(name)).WithNext("cat %s", frame.ShellWord(path))
 	}
 	data, err := os.ReadFile(filepath.Join(f.box.Dir(), mailbox.Sent, name))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -1,4 +1,4 @@
-package main
+package offline_test
 
 import (
 	"cmp"
@@ -15,20 +15,16 @@ import (
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
 	"github.com/claude-duo/duo/daemon/daemontest"
+	"github.com/claude-duo/duo/daemon/offline"
 	"github.com/claude-duo/duo/daemon/show"
 	"github.com/claude-duo/duo/maildir/card"
 	"github.com/claude-duo/duo/maildir/envelope"
 )
 
 // filesAs opens the files of a host as one of its agents.
-func filesAs(t *testing.T, h *daemontest.Host, agent string) *files {
+func filesAs(t *testing.T, h *daemontest.Host, agent string) *offline.Files {
 	t.Helper()
-	t.Setenv("DUO_HOME", h.Dir)
-	a, _ := newRun(t, map[string]string{"DUO_AS": agent})
-	if _, err := a.me(); err != nil {
-		t.Fatal(err)
-	}
-	f, err := a.files()
+	f, err := offline.Open(h.Home(), agent)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +34,10 @@ func filesAs(t *testing.T, h *daemontest.Host, agent string) *files {
 // told is what somebody is told: a value as JSON, or the code and the text of an error.
 func told[T any](value T, err error) string {
 	if err != nil {
-		e := asError(err)
+		var e *api.Error
+		if !errors.As(err, &e) {
+			return err.Error()
+		}
 		return fmt.Sprintf("%s: %s; next: %s", e.Code, e.Message, e.Next)
 	}
 	data, err := json.MarshalIndent(value, "", " ")
@@ -115,33 +114,37 @@ func TestFilesSayWhatTheDaemonSays(t *testing.T) {
 	}
 	files := filesAs(t, h, "Atlas")
 
-	same := func(what, online, offline string) {
+	same := func(what, online, files string) {
 		t.Helper()
-		if online != offline {
-			t.Errorf("%s: the files say\n%s\nwant what the daemon says\n%s", what, offline, online)
+		if online != files {
+			t.Errorf("%s: the files say\n%s\nwant what the daemon says\n%s", what, files, online)
 		}
 	}
 	for _, limit := range []int{0, 2, 1000} {
 		what := fmt.Sprint(" of ", limit)
-		same("inbox"+what, told(atlas.Inbox(ctx, limit)), told(files.inbox(ctx, limit)))
+		same("inbox"+what, told(atlas.Inbox(ctx, limit)), told(files.Inbox(ctx, limit)))
 		for _, refs := range [][]string{nil, {one.Ref}, {late.Ref}, {two.ID, one.Ref, late.Ref}, {one.Ref + ".999"}} {
 			ask := api.Read{Refs: refs, Limit: limit}
-			same(fmt.Sprint("read ", refs, what), told(atlas.Read(ctx, ask)), told(files.source().Read(ctx, ask)))
+			same(fmt.Sprint("read ", refs, what), told(atlas.Read(ctx, ask)), told(files.Read(ctx, ask)))
 		}
 		for _, q := range []show.Query{{}, {Status: "closed"}, {Status: "active"}, {With: "sage"}, {With: "NOVA"}, {With: h.Home().Address("Sage").String()}, {With: "Sage@moon"}} {
 			same(fmt.Sprint("conversations ", q, what), told(atlas.Conversations(ctx, q.Status, q.With, limit)),
-				told(files.conversations(show.Query{Status: q.Status, With: q.With, Limit: limit})))
+				told(files.Conversations(show.Query{Status: q.Status, With: q.With, Limit: limit})))
 		}
 		for _, words := range []string{"", "reads go", "claude nova", "cobol"} {
-			same("agents "+words+what, told(still(atlas.Agents(ctx, api.AgentQuery{Text: words, Limit: limit}))), told(still(files.agents(api.AgentQuery{Text: words, Limit: limit}))))
+			same("agents "+words+what, told(still(atlas.Agents(ctx, api.AgentQuery{Text: words, Limit: limit}))), told(still(files.Agents(api.AgentQuery{Text: words, Limit: limit}))))
 		}
-		same("agents who review"+what, told(still(atlas.Agents(ctx, api.AgentQuery{Capabilities: []string{"REVIEW", "go"}, Limit: limit}))), told(still(files.agents(api.AgentQuery{Capabilities: []string{"REVIEW", "go"}, Limit: limit}))))
+		same("agents who review"+what, told(still(atlas.Agents(ctx, api.AgentQuery{Capabilities: []string{"REVIEW", "go"}, Limit: limit}))), told(still(files.Agents(api.AgentQuery{Capabilities: []string{"REVIEW", "go"}, Limit: limit}))))
 	}
 	h.Register(one.Ref) // an agent that is named like a conversation
 	for _, ref := range []string{"Nova", one.Ref, one.Ref + "@" + h.Home().Host.Name, two.ID, late.Ref} {
-		same("find "+ref, told(stillFound(atlas.Find(ctx, ref))), told(stillFound(files.find(ctx, ref))))
+		same("find "+ref, told(stillFound(atlas.Find(ctx, ref))), told(stillFound(files.Find(ctx, ref))))
 	}
-	found, err := files.transcript(one.Ref)
+	id, err := files.Resolve(one.Ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := files.Conversation(id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +157,7 @@ func TestFilesSayWhatTheDaemonSays(t *testing.T) {
 		return string(data), err
 	}
 	for _, s := range []client.Span{{}, {After: 120}, {After: 999}, {Before: 3}, {Last: 2}, {Last: 2, Before: 9}, {Last: 999, Limit: 3}, {After: 3, Before: 9, Limit: 2}} {
-		same(fmt.Sprint("transcript ", s), told(read(atlas.Transcript(ctx, one.ID, s))), told(read(found.read(s))))
+		same(fmt.Sprint("transcript ", s), told(read(atlas.Transcript(ctx, one.ID, s))), told(read(files.Lines(found, s))))
 	}
 }
 
@@ -188,14 +191,14 @@ func TestRegisteredWithoutADaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	files := filesAs(t, h, "Atlas")
-	if _, err := files.register(asks[3]); err == nil {
+	if _, err := files.Register(asks[3]); err == nil {
 		t.Error("a capability of two words: got no error")
 	}
 	if _, err := os.Stat(was); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("folder of who was refused, which would be an agent: got %v, want none", err)
 	}
 	for i, ask := range asks {
-		got := told(stillRegistered(files.register(ask)))
+		got := told(stillRegistered(files.Register(ask)))
 		now, err := card.Read(was)
 		if err != nil {
 			t.Fatal(err)
