@@ -24,7 +24,7 @@ var floors = [][]string{
 	{"maildir", "maildir/convlog", "maildir/mailbox", "maildir/card", "maildir/blob"}, // files
 	{"maildir/fsck", "daemon/conv", "daemon/call", "daemon/bus", "daemon/presence", "daemon/auth", "daemon/watch", "daemon/index", "daemon/work", "daemon/metrics", "daemon/api", "sync/identity", "sync/link", "sync/spool"}, // parts
 	{"daemon/show", "sync/peer"},
-	{"sync/peer/peertest", "sync/relay"},
+	{"daemon/text", "sync/peer/peertest", "sync/relay"},
 	{"daemon/roster", "daemon/ledger", "daemon/client", "daemon/away"},
 	{"daemon/deliver", "daemon/router", "daemon/files", "daemon/offline"},
 	{"daemon/desk", "daemon/switchboard", "daemon/copies", "daemon/courier", "daemon/neighbors"},
@@ -55,7 +55,7 @@ var doors = map[string][]string{
 
 // talks is what the command may import of the daemon: it starts one and
 // speaks to it, and what the files say it shows as the daemon would.
-var talks = []string{"daemon", "daemon/api", "daemon/client", "daemon/conv", "daemon/frame", "daemon/offline", "daemon/show"}
+var talks = []string{"daemon", "daemon/api", "daemon/client", "daemon/conv", "daemon/frame", "daemon/offline", "daemon/show", "daemon/text"}
 
 // TestFloors reads the source itself: what go list says may come from a cache.
 func TestFloors(t *testing.T) {

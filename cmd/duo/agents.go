@@ -1,18 +1,12 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"fmt"
-	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
-	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/maildir"
-	"github.com/claude-duo/duo/maildir/card"
 	"github.com/spf13/cobra"
 )
 
@@ -87,7 +81,8 @@ func (a *app) runWho(cmd *cobra.Command, o agentOptions) error {
 	if err != nil {
 		return err
 	}
-	return a.print(list, func() { a.tellAgents(list, cmd.Name() == "find") })
+	_, _ = a.me() // it may be nobody
+	return a.print(list, func() { a.text().Agents(list, cmd.Name() == "find") })
 }
 
 // agents lists agents, with the daemon or from their cards.
@@ -104,73 +99,3 @@ func (a *app) agents(ctx context.Context, q api.AgentQuery) (api.Agents, error) 
 }
 
 const descriptionLength = 80
-
-// about is what an agent says of itself, in quotes.
-func about(agent api.Agent) string {
-	if agent.Description == "" {
-		return ""
-	}
-	return frame.Quote(agent.Description, descriptionLength)
-}
-
-// listening tells whether what an agent was not shown will be seen soon; it is empty
-// where there is nothing to say.
-func listening(agent api.Agent) string {
-	switch {
-	case agent.Listening && agent.Unread > 0:
-		return fmt.Sprintf("%d unread, listening", agent.Unread)
-	case agent.Listening:
-		return "listening"
-	case agent.Unread > 0:
-		return fmt.Sprintf("%d unread, nobody listening", agent.Unread)
-	}
-	return ""
-}
-
-func (a *app) tellAgents(list api.Agents, found bool) {
-	table := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	for _, agent := range list.Agents {
-		row := strings.Join([]string{
-			a.local(agent.Address), a.status(agent), cmp.Or(listening(agent), "-"),
-			frame.Cut(strings.Join(agent.Capabilities, ","), descriptionLength), about(agent),
-		}, "\t")
-		fmt.Fprintln(table, strings.TrimRight(row, "\t"))
-	}
-	_ = table.Flush() // into a.out, which reports its errors itself
-	switch {
-	case len(list.Agents) == 0 && found:
-		a.say("nobody like that")
-		a.next("duo who")
-	case len(list.Agents) == 0:
-		a.say("no agents")
-		a.next("duo register NAME")
-	case list.More > 0:
-		a.say("%s and %d more", count(len(list.Agents), "agent"), list.More)
-		a.next(`duo find --capability WORD`)
-	default:
-		a.say("%s", count(len(list.Agents), "agent"))
-		a.next("%s", a.reach(list.Agents))
-	}
-}
-
-// reach is the command to reach one of the agents that is somebody else: the first that
-// can talk now, else the first.
-func (a *app) reach(agents []api.Agent) string {
-	_, _ = a.me() // it may be nobody
-	next := "duo wait"
-	for _, agent := range slices.Backward(agents) {
-		if !a.isSelf(agent) {
-			next = fmt.Sprintf(`duo message %s "..."`, a.local(agent.Address))
-		}
-	}
-	for _, agent := range agents {
-		if agent.Status == card.Available && !a.isSelf(agent) {
-			return fmt.Sprintf(`duo call %s --topic "..."`, a.local(agent.Address))
-		}
-	}
-	return next
-}
-
-func (a *app) isSelf(agent api.Agent) bool {
-	return a.self != nil && strings.EqualFold(a.local(agent.Address), a.self.Name)
-}

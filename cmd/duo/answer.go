@@ -60,7 +60,7 @@ func (a *app) runAccept(cmd *cobra.Command, o acceptOptions, args []string) erro
 	if err != nil {
 		return a.naming(cmd, err)
 	}
-	return a.tellRung(accepted, a.tellAccept)
+	return a.tellRung(accepted, a.text().Accepted)
 }
 
 // naming makes of the error that a command could mean several calls the same command with
@@ -72,29 +72,6 @@ func (a *app) naming(cmd *cobra.Command, err error) error {
 		return err
 	}
 	return e.WithNext("%s", shellLine(slices.Concat([]string{"duo"}, a.args[:i+1], e.Near[:1], a.args[i+1:])...))
-}
-
-func (a *app) tellAccept(called api.Called) {
-	r, verb := called.Request, "accepted"
-	if called.Duplicate {
-		verb = "accepted before:"
-	}
-	if called.Conversation == nil { // the caller is of another host, which makes it
-		a.say("%s %s from %s: the conversation is on its way from there", verb, a.bold(r.Ref), a.local(r.From))
-		a.next("duo show %s", r.Ref)
-		return
-	}
-	c := *called.Conversation
-	a.say("%s %s from %s: %s", verb, r.Ref, a.local(r.From), a.summary(c))
-	switch {
-	case called.Message != nil:
-		a.say("said %s", a.bold(called.Message.Ref))
-		a.next("duo wait --conversation %s", c.Ref)
-	case r.Content != "":
-		a.next("duo read %s", c.Ref)
-	default:
-		a.next(`duo send --to %s "..."`, c.Ref)
-	}
 }
 
 type rejectOptions struct {
@@ -138,22 +115,7 @@ func (a *app) runReject(cmd *cobra.Command, o rejectOptions, args []string) erro
 	if err != nil {
 		return a.naming(cmd, err)
 	}
-	return a.tellRung(rejected, func(called api.Called) { a.tellReject(called, o.busy) })
-}
-
-func (a *app) tellReject(called api.Called, busy bool) {
-	r := called.Request
-	switch {
-	case called.Duplicate:
-		a.say("was rejected before: %s%s from %s", a.bold(r.Ref), title(r.Topic), a.local(r.From))
-	case busy:
-		a.say("%s%s waits, %s is told that you are busy", a.bold(r.Ref), title(r.Topic), a.local(r.From))
-		a.next("duo accept %s", r.Ref)
-		return
-	default:
-		a.say("rejected %s%s from %s", a.bold(r.Ref), title(r.Topic), a.local(r.From))
-	}
-	a.next("duo inbox")
+	return a.tellRung(rejected, func(called api.Called) { a.text().Rejected(called, o.busy) })
 }
 
 func newCancel(a *app) *cobra.Command {
@@ -183,12 +145,5 @@ func (a *app) runCancel(cmd *cobra.Command, args []string) error {
 	if r := cancelled.Request; r.State == api.CallAccepted {
 		return api.Errorf(api.RequestAnswered, "%s was accepted before: there is nothing to cancel", r.Ref).WithNext("duo leave %s", r.ConversationRef)
 	}
-	return a.tellRung(cancelled, func(called api.Called) {
-		verb := "cancelled"
-		if called.Duplicate {
-			verb = "was over before:"
-		}
-		a.say("%s %s%s to %s", verb, a.bold(called.Request.Ref), title(called.Request.Topic), a.callees(called.Request))
-		a.next("duo who")
-	})
+	return a.tellRung(cancelled, a.text().Cancelled)
 }

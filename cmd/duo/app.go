@@ -14,6 +14,7 @@ import (
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
 	"github.com/claude-duo/duo/daemon/frame"
+	"github.com/claude-duo/duo/daemon/text"
 	"github.com/claude-duo/duo/maildir"
 	"golang.org/x/term"
 )
@@ -110,7 +111,28 @@ func (a *app) say(format string, args ...any) {
 
 // next prints the command to run next, at the end of what a command says.
 func (a *app) next(format string, args ...any) {
-	a.say("%s", a.faint(frame.Line("next: "+a.asMe(fmt.Sprintf(format, args...)))))
+	a.text().Next(format, args...)
+}
+
+// text writes what others and the daemon say for who this run acts as.
+func (a *app) text() *text.Writer {
+	w := &text.Writer{Out: a.out, Command: a.asMe, Colour: a.colour}
+	if a.opened != nil {
+		w.Host, w.Ref = a.opened.Host.Name, a.refOf
+	}
+	if a.self != nil {
+		w.Me = a.self.Name
+	}
+	return w
+}
+
+// refOf is the reference of a conversation, as far as the files tell it.
+func (a *app) refOf(id string) string {
+	ids, err := a.opened.Conversations()
+	if err != nil {
+		return id // which works everywhere too
+	}
+	return maildir.NewRefs(ids).Short(id)
 }
 
 // asMe makes a command act as who this run was told to act as, too.
@@ -158,14 +180,4 @@ func (a *app) flush() error {
 		return fmt.Errorf("write output: %w", err)
 	}
 	return nil
-}
-
-func (a *app) bold(s string) string  { return a.paint("1", s) }
-func (a *app) faint(s string) string { return a.paint("2", s) }
-
-func (a *app) paint(code, s string) string {
-	if !a.colour {
-		return s
-	}
-	return "\x1b[" + code + "m" + s + "\x1b[0m"
 }

@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
-	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/maildir/durable"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/claude-duo/duo/maildir/mailbox"
@@ -114,27 +112,4 @@ func (a *app) leaveFiles(box *mailbox.Box, draft *envelope.Envelope) (*envelope.
 		files = append(files, file)
 	}
 	return mailbox.WithFiles(draft, files)
-}
-
-// tellAttached tells what files a message or a call brings, and how to get them.
-func (a *app) tellAttached(ref string, list []envelope.Attachment) {
-	for _, f := range list {
-		line := fmt.Sprintf("attached: %s, %s, %s", frame.Line(f.Name), size(int(f.Size)), frame.Line(f.MediaType))
-		if ref != "" {
-			line += "; duo get " + ref
-			if len(list) > 1 {
-				line += " " + nameArg(f.Name)
-			}
-		}
-		a.say("%s", line)
-	}
-}
-
-// nameArg is the name of a file as an argument of get.
-func nameArg(name string) string {
-	arg := shellQuote(frame.Line(name))
-	if strings.HasPrefix(name, "-") {
-		return "-- " + arg
-	}
-	return arg
 }

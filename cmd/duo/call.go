@@ -154,7 +154,7 @@ func (a *app) tellDroppedCall(d *dropped, wait span) error {
 // tellCall tells that a call was placed, waits, and tells what came.
 func (a *app) tellCall(ctx context.Context, called api.Called, wait time.Duration) error {
 	if wait > 0 && !a.json {
-		a.tellPlaced(called)
+		a.text().Placed(called)
 		if err := a.flush(); err != nil {
 			return err
 		}
@@ -163,38 +163,9 @@ func (a *app) tellCall(ctx context.Context, called api.Called, wait time.Duratio
 		return a.waitAnswer(ctx, called, wait)
 	}
 	return a.print(called, func() {
-		a.tellPlaced(called)
-		switch {
-		case called.Conversation != nil && called.Message != nil: // they were calling us, and our text is said
-			a.next("duo wait --conversation %s", called.Conversation.Ref)
-		case called.Conversation != nil:
-			a.next(`duo send --to %s "..."`, called.Conversation.Ref)
-		default:
-			a.next("%s", a.afterRequest(called.Request))
-		}
+		a.text().Placed(called)
+		a.text().AfterPlacing(called)
 	})
-}
-
-func (a *app) tellPlaced(called api.Called) {
-	r := called.Request
-	switch {
-	case called.Conversation != nil && !a.placed(r):
-		a.say("%s was calling you, %s: %s", a.local(r.From), r.Ref, a.summary(*called.Conversation))
-		return
-	case !a.placed(r) && r.State == api.CallAccepted:
-		a.say("%s was calling you, %s: the conversation is on its way from there", a.local(r.From), a.bold(r.Ref))
-		return
-	case called.Duplicate:
-		a.say("was called before: %s%s to %s", a.bold(r.Ref), title(r.Topic), a.callees(r))
-	default:
-		a.say("call %s%s to %s", a.bold(r.Ref), title(r.Topic), a.callees(r))
-	}
-	waits := slices.ContainsFunc(r.Callees, func(c api.Callee) bool {
-		return c.State == api.CallQueued || c.State == api.CallBusy
-	})
-	if waits {
-		a.say("who is offline or busy finds it in the inbox, and can accept it later")
-	}
 }
 
 func (a *app) listCalls(ctx context.Context) error {
@@ -205,21 +176,5 @@ func (a *app) listCalls(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return a.print(list, func() { a.tellCalls(list.Requests) })
-}
-
-func (a *app) tellCalls(list []api.Request) {
-	next := "duo who"
-	for _, r := range list {
-		line := a.bold(r.Ref) + title(r.Topic) + " from " + a.local(r.From) + " to " + a.callees(r) + ", " + clock(r.CreatedAt, time.Now())
-		if r.ConversationRef != "" {
-			line += ", talk in " + r.ConversationRef
-		}
-		a.say("%s", line)
-		next = a.afterRequest(r)
-	}
-	if len(list) == 0 {
-		a.say("no calls")
-	}
-	a.next("%s", next)
+	return a.print(list, func() { a.text().Calls(list.Requests) })
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/frame"
+	"github.com/claude-duo/duo/daemon/text"
 	"github.com/claude-duo/duo/maildir/near"
 	"github.com/spf13/cobra"
 )
@@ -51,7 +52,7 @@ func (a *app) completeAgents(cmd *cobra.Command, _ []string, begun string) ([]st
 			return
 		}
 		for _, agent := range list.Agents {
-			words = append(words, a.local(agent.Address)+"\t"+frame.Cut(strings.Join(agent.Capabilities, ","), descriptionLength))
+			words = append(words, a.text().Local(agent.Address)+"\t"+frame.Cut(strings.Join(agent.Capabilities, ","), descriptionLength))
 		}
 	})
 	return matching(words, begun), cobra.ShellCompDirectiveNoFileComp
@@ -69,7 +70,7 @@ func (a *app) completeConversations(cmd *cobra.Command, _ []string, begun string
 			return
 		}
 		for _, c := range list.Conversations {
-			words = append(words, c.Ref+"\t"+strings.TrimSpace(title(c.Topic)+" "+a.people(c.Participants)))
+			words = append(words, c.Ref+"\t"+strings.TrimSpace(text.Title(c.Topic)+" "+a.text().People(c.Participants)))
 		}
 	})
 	return matching(words, begun), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder

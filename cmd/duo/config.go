@@ -69,7 +69,7 @@ func (a *app) configPath() error {
 	paths := map[string]string{"home": home.Dir, "config": home.ConfigPath(), "socket": home.SocketPath(), "log": home.DaemonLogPath()}
 	return a.print(paths, func() {
 		for _, name := range []string{"home", "config", "socket", "log"} {
-			a.field(name, paths[name])
+			a.text().Field(name, paths[name])
 		}
 	})
 }

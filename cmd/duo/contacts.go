@@ -61,7 +61,7 @@ func (a *app) showContacts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return a.print(c, func() { a.tellContacts(c) })
+	return a.print(c, func() { a.text().Contacts(c) })
 }
 
 func (a *app) setContact(ctx context.Context, name, list string, remove bool) error {
@@ -83,7 +83,7 @@ func (a *app) setContact(ctx context.Context, name, list string, remove bool) er
 	if err != nil {
 		return err
 	}
-	return a.print(c, func() { a.tellContacts(c) })
+	return a.print(c, func() { a.text().Contacts(c) })
 }
 
 // listed returns the address of an agent that is on one of the lists: of the one of this
@@ -91,7 +91,7 @@ func (a *app) setContact(ctx context.Context, name, list string, remove bool) er
 func (a *app) listed(c api.Contacts, list, name string) (address string, ok bool) {
 	var others []string
 	for _, address := range map[string][]string{blockList: c.Block, allowList: c.Allow}[list] {
-		if strings.EqualFold(a.local(address), name) || strings.EqualFold(address, name) {
+		if strings.EqualFold(a.text().Local(address), name) || strings.EqualFold(address, name) {
 			return address, true
 		}
 		if bare, _, _ := strings.Cut(address, "@"); strings.EqualFold(bare, name) {
@@ -102,17 +102,4 @@ func (a *app) listed(c api.Contacts, list, name string) (address string, ok bool
 		return "", false
 	}
 	return others[0], true
-}
-
-func (a *app) tellContacts(c api.Contacts) {
-	if len(c.Block)+len(c.Allow) == 0 {
-		a.say("you block nobody, and allow nobody beyond what your card says")
-	}
-	if len(c.Block) > 0 {
-		a.say("blocked: %s", a.people(c.Block))
-	}
-	if len(c.Allow) > 0 {
-		a.say("allowed: %s", a.people(c.Allow))
-	}
-	a.next("duo who")
 }

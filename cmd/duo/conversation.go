@@ -2,15 +2,14 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
-	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/daemon/offline"
 	"github.com/claude-duo/duo/daemon/show"
+	"github.com/claude-duo/duo/daemon/text"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/claude-duo/duo/maildir/mailbox"
@@ -59,7 +58,7 @@ func (a *app) onlyActive(ctx context.Context, guess bool, name func(ref string) 
 	}
 	var refs []string
 	for _, c := range list.Conversations {
-		refs = append(refs, c.Ref+title(c.Topic))
+		refs = append(refs, c.Ref+text.Title(c.Topic))
 	}
 	return "", usage(name(list.Conversations[0].Ref), "say which conversation: %s", strings.Join(refs, ", "))
 }
@@ -125,45 +124,3 @@ func digits(ref string) string {
 // isConversation reports whether a text has the form of a reference to a
 // conversation, or of an id.
 func isConversation(text string) bool { return maildir.NamesConversation(text) }
-
-// refOf is the reference of a conversation, as far as the files tell it.
-func (a *app) refOf(id string) string {
-	if _, err := envelope.ParseID(id); err != nil || a.opened == nil {
-		return frame.Line(id)
-	}
-	ids, err := a.opened.Conversations()
-	if err != nil {
-		return id // which works everywhere too
-	}
-	return maildir.NewRefs(ids).Short(id)
-}
-
-// because is a reason that somebody gave, behind something else.
-func because(reason string) string {
-	if reason == "" {
-		return ""
-	}
-	return ": " + frame.Quote(reason, 200)
-}
-
-// summary tells of a conversation in one line.
-func (a *app) summary(c api.Conversation) string {
-	who := "nobody is in it"
-	if len(c.Participants) > 0 {
-		who = a.people(c.Participants)
-	}
-	var traits []string
-	if c.Mode != "" {
-		traits = append(traits, frame.Cut(c.Mode, 20))
-	}
-	if c.Open {
-		traits = append(traits, "open")
-	}
-	if c.TurnLimit > 0 {
-		traits = append(traits, fmt.Sprintf("turn %d of %d", c.Turns, c.TurnLimit))
-	}
-	if c.Status != "active" {
-		traits = append(traits, frame.Cut(c.Status, 20)+because(c.Reason))
-	}
-	return fmt.Sprintf("%s%s: %s (%s)", a.bold(c.Ref), title(c.Topic), who, strings.Join(traits, ", "))
-}

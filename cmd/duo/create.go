@@ -65,7 +65,7 @@ func (a *app) runCreate(cmd *cobra.Command, o createOptions) error {
 		if p.Duplicate {
 			verb = "was created before:"
 		}
-		a.say("%s %s", verb, a.summary(p.Conversation))
+		a.say("%s %s", verb, a.text().Summary(p.Conversation))
 		a.next(`duo send "..."`)
 	})
 }
@@ -123,16 +123,5 @@ func (a *app) changeIn(cmd *cobra.Command, kind envelope.Type, ref string, set f
 	if err != nil {
 		return err
 	}
-	return a.tell(changed, func(p api.Posted) {
-		if p.Queued {
-			a.say("queued%s: %s", queuedFor(p.For), p.Message.Ref)
-			a.next("duo receipts %s", p.Message.Ref)
-			return
-		}
-		if p.Duplicate {
-			verb += " before:"
-		}
-		a.say("%s %s", verb, a.summary(p.Conversation))
-		a.next("%s", strings.ReplaceAll(next, "REF", p.Conversation.Ref))
-	})
+	return a.tell(changed, func(p api.Posted) { a.text().Changed(p, verb, next) })
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/frame"
+	"github.com/claude-duo/duo/daemon/text"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/durable"
 	"github.com/spf13/cobra"
@@ -41,7 +42,7 @@ func (a *app) fail(cmd *cobra.Command, err error) int {
 	if a.json {
 		a.failJSON(failed{e.Code, e.Message, e.Exit(), e.Retryable(), e.Next, e.Near})
 	} else {
-		a.failText(e)
+		(&text.Writer{Out: a.stderr}).Error(e)
 	}
 	return e.Exit()
 }
@@ -107,25 +108,6 @@ func defaultNext(cmd *cobra.Command, code api.Code) string {
 		return "duo whoami"
 	}
 	return "duo status"
-}
-
-func (a *app) failText(e *api.Error) {
-	kind := "error"
-	if e.Code == api.Pending {
-		kind = "pending"
-	}
-	lines := strings.Split(strings.TrimSpace(e.Message), "\n")
-	lines[0] = fmt.Sprintf("%s: %s", kind, lines[0])
-	if e.Code != api.Pending {
-		lines[0] += fmt.Sprintf(" (%s)", e.Code)
-	}
-	for _, line := range lines {
-		fmt.Fprintln(a.stderr, frame.Line(line))
-	}
-	if len(e.Near) > 0 {
-		fmt.Fprintln(a.stderr, frame.Line("did you mean: "+strings.Join(e.Near, ", ")))
-	}
-	fmt.Fprintln(a.stderr, frame.Line("next: "+e.Next))
 }
 
 // failed is an error as --json tells it on stderr.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/frame"
+	"github.com/claude-duo/duo/daemon/text"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/fsck"
 	"github.com/spf13/cobra"
@@ -55,7 +56,7 @@ func (a *app) checkHome(o fsckOptions) error {
 	}
 	err = a.print(report, func() {
 		a.tellFindings(report.Findings, o)
-		a.say("checked %s: %s, %s, %s", home.Dir, count(report.Agents, "agent"), count(report.Logs, "conversation"), count(int(report.Lines), "line"))
+		a.say("checked %s: %s, %s, %s", home.Dir, text.Count(report.Agents, "agent"), text.Count(report.Logs, "conversation"), text.Count(int(report.Lines), "line"))
 	})
 	next := "duo list"
 	if !a.json {
@@ -83,7 +84,7 @@ func (a *app) checkLog(o fsckOptions, ref string) error {
 	}
 	err = a.print(report, func() {
 		a.tellFindings(report.Findings, o)
-		a.say("checked %s: %s, last %d", report.Path, count(int(report.Lines), "line"), report.LastSeq)
+		a.say("checked %s: %s, last %d", report.Path, text.Count(int(report.Lines), "line"), report.LastSeq)
 	})
 	return errors.Join(err, a.verdict(report.Findings, "duo show "+shellQuote(ref)))
 }
@@ -113,7 +114,7 @@ func (a *app) verdict(list []fsck.Finding, next string) error {
 	for _, f := range list {
 		counts[f.Severity]++
 	}
-	summary := fmt.Sprintf("%s, %s, %s", count(counts[fsck.Error], "error"), count(counts[fsck.Warning], "warning"), count(counts[fsck.Note], "note"))
+	summary := fmt.Sprintf("%s, %s, %s", text.Count(counts[fsck.Error], "error"), text.Count(counts[fsck.Warning], "warning"), text.Count(counts[fsck.Note], "note"))
 	if counts[fsck.Error] > 0 {
 		return api.Errorf(api.Damaged, "%s", summary).WithNext("%s", next)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
 	"github.com/claude-duo/duo/daemon/frame"
+	"github.com/claude-duo/duo/daemon/text"
 	"github.com/claude-duo/duo/maildir/blob"
 	"github.com/claude-duo/duo/maildir/durable"
 	"github.com/claude-duo/duo/maildir/envelope"
@@ -86,7 +87,7 @@ func (a *app) runGet(ctx context.Context, ref, name string, o getOptions) error 
 		return err
 	}
 	if out == "-" && a.terminal {
-		return usage("duo get "+m.Ref+" "+nameArg(list[0].Name), "standard output is a terminal, which would obey what is in the file: name a file or a folder")
+		return usage("duo get "+m.Ref+" "+text.FileArg(list[0].Name), "standard output is a terminal, which would obey what is in the file: name a file or a folder")
 	}
 	if out == "-" {
 		return a.getTo(ctx, m, list[0], o, a.out)
@@ -101,7 +102,7 @@ func (a *app) runGet(ctx context.Context, ref, name string, o getOptions) error 
 	}
 	return a.print(map[string][]saved{"files": files}, func() {
 		for _, f := range files {
-			a.say("saved %s, %s, %s", frame.Line(f.File), size(int(f.Size)), frame.Line(f.MediaType))
+			a.say("saved %s, %s, %s", frame.Line(f.File), text.Size(int(f.Size)), frame.Line(f.MediaType))
 		}
 		a.next("ls -l %s", shellQuote(files[len(files)-1].File))
 	})
@@ -173,7 +174,7 @@ func target(m api.Message, list []envelope.Attachment, out string) (folder, file
 		return folder, "", nil
 	}
 	if len(list) > 1 {
-		return "", "", usage("duo get "+m.Ref+" --out "+shellQuote(out)+" "+nameArg(list[0].Name),
+		return "", "", usage("duo get "+m.Ref+" --out "+shellQuote(out)+" "+text.FileArg(list[0].Name),
 			"%s brings %d files: name one, or a folder for --out that is there", m.Ref, len(list))
 	}
 	return filepath.Dir(folder), filepath.Base(folder), nil
@@ -208,7 +209,7 @@ func unlike(name string, before []saved) string {
 func (a *app) save(ctx context.Context, m api.Message, f envelope.Attachment, o getOptions, path string) error {
 	if _, err := os.Lstat(path); err == nil {
 		return api.Errorf(api.KeyReused, "%q is there already, and is not replaced", path).
-			WithNext("duo get %s --out FILE %s", m.Ref, nameArg(f.Name))
+			WithNext("duo get %s --out FILE %s", m.Ref, text.FileArg(f.Name))
 	}
 	temp, err := os.CreateTemp(filepath.Dir(path), durable.TempPrefix+"*")
 	if err != nil {
@@ -257,7 +258,7 @@ func (a *app) attachment(ctx context.Context, m api.Message, f envelope.Attachme
 			return from, err
 		}
 		left := time.Until(o.until)
-		next := "duo get --wait " + m.Ref + " " + nameArg(f.Name)
+		next := "duo get --wait " + m.Ref + " " + text.FileArg(f.Name)
 		switch {
 		case o.wait == 0:
 			return nil, e.WithNext("%s", next)

@@ -9,6 +9,7 @@ import (
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
 	"github.com/claude-duo/duo/daemon/frame"
+	"github.com/claude-duo/duo/daemon/text"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/spf13/cobra"
 )
@@ -139,13 +140,13 @@ func (a *app) runStatus(ctx context.Context) error {
 }
 
 func (a *app) tellStatus(s api.Status) {
-	a.say("running: pid %d, version %s, since %s", s.PID, s.Version, clock(s.StartedAt, time.Now()))
+	a.say("running: pid %d, version %s, since %s", s.PID, s.Version, text.Clock(s.StartedAt, time.Now()))
 	a.say("home: %s, host: %s", s.Home, s.Host)
 	if s.HTTP != "" {
 		a.say("http: %s, for programs with a token", s.HTTP)
 	}
-	a.say("%s, %s, %s, %s waiting, watching by %s", count(s.Agents, "agent"), count(s.Conversations, "conversation"),
-		count(s.Streams, "stream"), count(s.Drops, "drop"), s.Watching)
+	a.say("%s, %s, %s, %s waiting, watching by %s", text.Count(s.Agents, "agent"), text.Count(s.Conversations, "conversation"),
+		text.Count(s.Streams, "stream"), text.Count(s.Drops, "drop"), s.Watching)
 	for _, problem := range s.Problems {
 		a.say("problem: %s", frame.Line(problem))
 	}

@@ -1,16 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"fmt"
-	"slices"
-	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
-	"github.com/claude-duo/duo/daemon/frame"
-	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/spf13/cobra"
 )
 
@@ -47,64 +41,5 @@ func (a *app) runInbox(ctx context.Context, limit int) error {
 	if err != nil {
 		return err
 	}
-	return a.print(inbox, func() { a.tellInbox(inbox) })
+	return a.print(inbox, func() { a.text().Inbox(inbox) })
 }
-
-func (a *app) tellInbox(inbox api.Inbox) {
-	for _, i := range inbox.Items {
-		if i.Error != "" {
-			a.say("%s %s cannot be read: %s", a.bold(i.Ref), clock(i.Timestamp, time.Now()), frame.Cut(i.Error, maxFailure))
-			continue
-		}
-		what := i.Type
-		if i.Event != "" {
-			what = i.Event
-		}
-		if what == "message" {
-			what = ""
-		} else {
-			what = " " + frame.Cut(what, 40)
-		}
-		if i.Type == string(envelope.Call) {
-			what += ", " + frame.Line(i.Status) + ringsUntil(i.RingUntil) + ","
-		}
-		line := fmt.Sprintf("%s from %s%s %s%s", a.bold(i.Ref), a.local(i.From), what, clock(i.Timestamp, time.Now()), title(i.Topic))
-		if i.Preview != "" && (i.Type == string(envelope.Message) || isRequest(i.Ref)) {
-			line += " " + frame.Prefix + frame.Cut(i.Preview, previewLength)
-		}
-		a.say("%s", line)
-		a.tellAttached(i.Ref, i.Attachments)
-	}
-	for _, f := range inbox.Failed {
-		a.say("not sent: %s: %s", frame.Line(f.File), frame.Cut(f.Error, maxFailure))
-	}
-	unread := len(inbox.Items) + inbox.More
-	switch {
-	case unread > 0:
-		a.say("%d unread", unread)
-		a.next("%s", cmp.Or(callIn(inbox.Items), "duo read"))
-	case len(inbox.Failed) > 0:
-		a.next("cat %s", shellQuote(inbox.Failed[0].File))
-	default:
-		a.say("nothing unread")
-		a.next("duo wait")
-	}
-}
-
-// callIn is the command to accept a call of an inbox, one that rings first. It is empty
-// where there is none.
-func callIn(items []api.InboxItem) (next string) {
-	for _, i := range slices.Backward(items) {
-		if i.Type == string(envelope.Call) && isOpen(i.Status) {
-			next = "duo accept " + i.Ref
-		}
-	}
-	for _, i := range items {
-		if i.Type == string(envelope.Call) && i.Status == api.CallRinging {
-			return "duo accept " + i.Ref
-		}
-	}
-	return next
-}
-
-const previewLength = 100

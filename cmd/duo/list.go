@@ -2,10 +2,9 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/spf13/cobra"
@@ -49,30 +48,13 @@ func (a *app) runList(ctx context.Context, o listOptions) error {
 	if err != nil {
 		return err
 	}
-	return a.print(list, func() { a.tellList(list) })
+	return a.print(list, func() { a.text().Conversations(list, a.more(list)) })
 }
 
-func (a *app) tellList(list api.Conversations) {
-	for _, c := range list.Conversations {
-		line := fmt.Sprintf("%s, %s, %s", a.summary(c), count(int(c.Turns), "message"), clock(c.LastTime, time.Now()))
-		if c.Unread > 0 {
-			line += fmt.Sprintf(", %d unread", c.Unread)
-		}
-		if c.Current {
-			line += ", current"
-		}
-		a.say("%s", line)
-	}
-	switch {
-	case len(list.Conversations) == 0:
-		a.say("no conversations")
-		a.next("duo who")
-	case list.More > 0:
-		a.say("%d more", list.More)
-		a.next("%s", shellLine(append(append([]string{"duo"}, withoutFlag(a.args, "--limit")...), "--limit", strconv.Itoa(len(list.Conversations)+list.More))...))
-	default:
-		a.next("duo log %s", list.Conversations[0].Ref)
-	}
+// more is this run's command line with the limit that leaves nothing out.
+func (a *app) more(list api.Conversations) string {
+	all := strconv.Itoa(len(list.Conversations) + list.More)
+	return shellLine(slices.Concat([]string{"duo"}, withoutFlag(a.args, "--limit"), []string{"--limit", all})...)
 }
 
 // withoutFlag is a command line without a flag and its value.
@@ -87,11 +69,4 @@ func withoutFlag(args []string, flag string) []string {
 		}
 	}
 	return rest
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }

@@ -181,7 +181,7 @@ func (a *app) tellLog(t transcript, s client.Span) (first, last int64, err error
 		}
 		last = e.Seq
 		m := api.Message{Envelope: e, Ref: fmt.Sprintf("%s.%d", t.conversation.Ref, e.Seq), Topic: t.conversation.Topic}
-		if err := a.print(m, func() { a.tellLine(m) }); err != nil {
+		if err := a.print(m, func() { a.text().Line(m) }); err != nil {
 			return first, last, err
 		}
 	}
@@ -195,9 +195,6 @@ func brokenOff(ref string, last int64, cause error) error {
 	}
 	return api.Errorf(api.DaemonUnreachable, "the transcript breaks off: %w: %w", client.ErrBroken, cause).WithNext("%s", next)
 }
-
-// tellLine prints a line of a log: long bodies are cut, as a transcript has many.
-func (a *app) tellLine(m api.Message) { a.tellMessage(m, m.Envelope.Seq == 1, beginning) }
 
 const followEvery = 100 * time.Millisecond
 

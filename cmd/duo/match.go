@@ -2,12 +2,10 @@ package main
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
-	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/spf13/cobra"
 )
@@ -67,25 +65,12 @@ func (a *app) runMatch(cmd *cobra.Command, o matchOptions, args []string) error 
 func (a *app) tellMatch(ctx context.Context, found api.Matched, wait time.Duration) error {
 	switch {
 	case found.Request == nil:
-		return a.print(found, func() { a.tellCandidates(found.Candidates) })
+		return a.print(found, func() { a.text().Candidates(found.Candidates, defaultLimit) })
 	case wait > 0:
 		return a.tellCall(ctx, api.Called{Request: *found.Request}, wait)
 	}
 	return a.print(found, func() {
-		a.tellPlaced(api.Called{Request: *found.Request})
-		a.next("%s", a.afterRequest(*found.Request))
+		a.text().Placed(api.Called{Request: *found.Request})
+		a.next("%s", a.text().AfterCall(*found.Request))
 	})
-}
-
-// tellCandidates lists who fits, the best first.
-func (a *app) tellCandidates(list []api.Agent) {
-	for _, agent := range list[:min(len(list), defaultLimit)] {
-		parts := []string{a.bold(a.local(agent.Address)), a.status(agent), count(agent.Open, "open conversation"), count(agent.Unread, "message") + " unread"}
-		if len(agent.Capabilities) > 0 {
-			parts = append(parts, frame.Cut(strings.Join(agent.Capabilities, ","), descriptionLength))
-		}
-		a.say("%s", strings.Join(parts, ", "))
-	}
-	a.say("%s would be asked, in this order; nobody was called", count(len(list), "agent"))
-	a.next(`duo call %s --topic "..."`, a.local(list[0].Address))
 }

@@ -119,8 +119,8 @@ func (a *app) sendAndWait(cmd *cobra.Command, draft *envelope.Envelope, files []
 	}
 	if o.wait == 0 {
 		return a.tell(sent, func(p api.Posted) {
-			a.tellSent(p)
-			a.nextAfterSend(p)
+			a.text().Sent(p)
+			a.text().AfterSending(p)
 		})
 	}
 	if sent.dropped != nil {
@@ -131,17 +131,4 @@ func (a *app) sendAndWait(cmd *cobra.Command, draft *envelope.Envelope, files []
 			WithNext("duo receipts %s", draft.ID)
 	}
 	return a.awaitReply(ctx, sent.Posted, o)
-}
-
-func (a *app) nextAfterSend(p api.Posted) {
-	switch {
-	case p.Queued:
-		a.next("duo receipts %s", p.Message.Ref)
-	case len(p.Message.Crossed) > 0:
-		a.next("duo read")
-	case len(p.Recipients) == 0:
-		a.next("duo invite %s AGENT", p.Conversation.Ref)
-	default:
-		a.next("duo wait --for reply %s", p.Message.Ref)
-	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
 	"github.com/claude-duo/duo/daemon/frame"
+	"github.com/claude-duo/duo/daemon/text"
 	"github.com/spf13/cobra"
 )
 
@@ -55,7 +56,7 @@ func (a *app) offerPairing(ctx context.Context, address string) error {
 		return err
 	}
 	return a.print(code, func() {
-		a.say("pairing code for one other host, until %s; it is a secret:", clock(code.Ends, time.Now()))
+		a.say("pairing code for one other host, until %s; it is a secret:", text.Clock(code.Ends, time.Now()))
 		a.say("%s", code.Code)
 		a.say("the other host has to reach this one at %s; there, run: duo pair CODE", frame.Line(code.Address))
 		a.next("duo peer list")

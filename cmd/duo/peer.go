@@ -8,6 +8,7 @@ import (
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
 	"github.com/claude-duo/duo/daemon/frame"
+	"github.com/claude-duo/duo/daemon/text"
 	"github.com/spf13/cobra"
 )
 
@@ -55,7 +56,7 @@ func (a *app) listPeers(ctx context.Context) error {
 func peerLine(p api.Peer, now time.Time) string {
 	line := frame.Line(p.Name) + ", link " + frame.Line(p.State)
 	if p.Since > 0 {
-		line += " since " + clock(p.Since, now)
+		line += " since " + text.Clock(p.Since, now)
 	}
 	if p.Delay > 0 {
 		line += ", " + delay(p.Delay)
@@ -116,7 +117,7 @@ func (a *app) tellPeer(p api.Peer, now time.Time) {
 		a.say("  dials    in %s", time.UnixMilli(p.DialAt).Sub(now).Round(100*time.Millisecond))
 	}
 	if p.Problem != "" {
-		a.say("  problem  %s (%s)", frame.Line(p.Problem), clock(p.ProblemAt, now))
+		a.say("  problem  %s (%s)", frame.Line(p.Problem), text.Clock(p.ProblemAt, now))
 	}
 	for _, r := range p.Resting {
 		a.say("  rests    %s at line %d: %s", frame.Line(r.Conversation), r.Seq, frame.Line(r.Why))

@@ -3,13 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"strings"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
-	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/claude-duo/duo/maildir/mailbox"
 )
@@ -92,16 +90,16 @@ func (a *app) unknown(draft *envelope.Envelope, failed *api.Error) error {
 	if _, behind, found := strings.Cut(cause, ": "); found { // the daemon speaks of sending the same draft again
 		cause = behind
 	}
-	const text = "the disk failed %d times, and it is not known whether this is stored; %s: %s"
+	const failure = "the disk failed %d times, and it is not known whether this is stored; %s: %s"
 	if _, fresh := envelope.MadeAt(draft.ID); !fresh {
 		next := shellLine(append([]string{"duo"}, a.args...)...)
-		return api.Errorf(api.StorageFailed, text, maxTries, "with the same key it does no harm to run it again", cause).WithNext("%s", next)
+		return api.Errorf(api.StorageFailed, failure, maxTries, "with the same key it does no harm to run it again", cause).WithNext("%s", next)
 	}
 	next := "duo list"
 	if draft.Conversation != "" {
 		next = "duo log " + draft.Conversation
 	}
-	return api.Errorf(api.StorageFailed, text, maxTries, "look before you run it again", cause).WithNext("%s", next)
+	return api.Errorf(api.StorageFailed, failure, maxTries, "look before you run it again", cause).WithNext("%s", next)
 }
 
 // drop leaves a draft in the outbox, because of why.
@@ -154,113 +152,7 @@ func (a *app) tell(o outcome, done func(api.Posted)) error {
 func (a *app) tellDropped(d *dropped, next string) error {
 	a.note("no daemon can be reached (%s)", firstLine(d.Why))
 	a.note("it waits in %s and is sent when a daemon runs", d.File)
-	return a.print(d, func() {
-		a.say("queued %s: %s%s", d.Message.ID, d.Message.Type, a.destination(d.Message))
-		a.next("%s", next)
-	})
-}
-
-func (a *app) destination(e *envelope.Envelope) string {
-	switch {
-	case len(e.To) > 0:
-		return " to " + a.people(e.To)
-	case e.Conversation != "":
-		return " in " + e.Conversation
-	case e.Request != "":
-		return " of " + e.Request
-	case e.Status != "":
-		return " " + e.Status
-	}
-	return ""
-}
-
-// tellSent is what tell says of a message.
-func (a *app) tellSent(p api.Posted) {
-	if p.Queued {
-		a.tellQueued(p)
-		return
-	}
-	verb := "sent"
-	if p.Duplicate {
-		verb = "was sent before:"
-	}
-	line := fmt.Sprintf("%s %s%s to %s", verb, a.bold(p.Message.Ref), title(p.Conversation.Topic), a.recipients(p.Recipients))
-	if len(p.Recipients) == 0 {
-		line = fmt.Sprintf("%s %s%s; nobody else is in the conversation yet", verb, a.bold(p.Message.Ref), title(p.Conversation.Topic))
-	}
-	a.say("%s", line)
-	if len(p.Message.Crossed) > 0 {
-		a.say("%s: you had not been shown this when you wrote", a.crossed(p.Message))
-	}
-}
-
-// tellQueued says that a message waits for another host.
-func (a *app) tellQueued(p api.Posted) {
-	verb := "queued"
-	if p.Duplicate {
-		verb = "is queued already"
-	}
-	to := ""
-	if len(p.Recipients) > 0 {
-		to = " to " + a.recipients(p.Recipients)
-	}
-	a.say("%s%s: %s%s%s", verb, queuedFor(p.For), p.Message.Ref, title(p.Conversation.Topic), to)
-}
-
-// queuedFor names the host that something waits for.
-func queuedFor(host string) string {
-	if host == "" {
-		return ""
-	}
-	return " for " + frame.Line(host)
-}
-
-// recipients tells each recipient's state, those with the same state together.
-func (a *app) recipients(list []api.Recipient) string {
-	var parts []string
-	for _, state := range []string{api.Seen, api.Delivered, api.Stored, api.Queued} {
-		var names []string
-		for _, r := range list {
-			if r.State == state {
-				names = append(names, r.Agent)
-			}
-		}
-		if len(names) > 0 {
-			parts = append(parts, fmt.Sprintf("%s (%s)", a.people(names), state))
-		}
-	}
-	return strings.Join(parts, ", ")
-}
-
-const maxPeople = 8
-
-// people lists names, those of this host without it.
-func (a *app) people(addresses []string) string {
-	names := make([]string, 0, maxPeople)
-	for _, address := range addresses[:min(len(addresses), maxPeople)] {
-		names = append(names, a.local(address))
-	}
-	list := strings.Join(names, ", ")
-	if more := len(addresses) - maxPeople; more > 0 {
-		list += fmt.Sprintf(" and %d more", more)
-	}
-	return list
-}
-
-// local is an address as it is shown here: without the name of this host.
-func (a *app) local(address string) string {
-	if a.opened != nil {
-		address = strings.TrimSuffix(address, "@"+a.opened.Host.Name)
-	}
-	return frame.Line(address)
-}
-
-// title is a topic behind something else.
-func title(topic string) string {
-	if topic == "" {
-		return ""
-	}
-	return " " + frame.Quote(topic, 80)
+	return a.print(d, func() { a.text().Dropped(d.Message, next) })
 }
 
 func firstLine(s string) string {

@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
-	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/maildir/card"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/spf13/cobra"
@@ -51,7 +49,7 @@ func (a *app) showPresence(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return a.print(p, func() { a.tellPresence(p) })
+	return a.print(p, func() { a.text().Presence(p) })
 }
 
 func (a *app) setPresence(ctx context.Context, status, note string) error {
@@ -64,7 +62,7 @@ func (a *app) setPresence(ctx context.Context, status, note string) error {
 		if err != nil {
 			return err
 		}
-		return a.print(p, func() { a.tellPresence(p) })
+		return a.print(p, func() { a.text().Presence(p) })
 	}
 	draft.Status, draft.Content = status, note
 	left, err := a.drop(draft, err)
@@ -72,34 +70,6 @@ func (a *app) setPresence(ctx context.Context, status, note string) error {
 		return err
 	}
 	return a.tellDropped(left, "duo up")
-}
-
-func (a *app) tellPresence(p api.Presence) {
-	line := a.local(p.Agent) + " is " + frame.Line(p.Status)
-	if p.Note != "" {
-		line += " " + frame.Quote(p.Note, descriptionLength)
-	}
-	a.say("%s", line)
-	if p.Status == card.Busy || p.Status == card.Offline {
-		a.next("duo presence available")
-		return
-	}
-	a.next("duo wait")
-}
-
-// status is whether an agent is there, with what it says of it.
-func (a *app) status(agent api.Agent) string {
-	text := frame.Line(agent.Status)
-	if agent.Link == api.LinkDown {
-		text = "out of reach"
-	}
-	if agent.Note != "" {
-		text += " " + frame.Quote(agent.Note, descriptionLength)
-	}
-	if agent.Status == card.Offline && agent.LastSeen > 0 {
-		text += ", seen " + clock(agent.LastSeen, time.Now())
-	}
-	return text
 }
 
 func newTyping(a *app) *cobra.Command {

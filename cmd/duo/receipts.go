@@ -60,7 +60,7 @@ func (a *app) runReceipts(ctx context.Context, o receiptOptions, ref string) err
 	if err != nil {
 		return err
 	}
-	if err := a.print(r, func() { a.tellReceipts(r) }); err != nil {
+	if err := a.print(r, func() { a.text().Receipts(r) }); err != nil {
 		return err
 	}
 	if o.wait == 0 {
@@ -122,19 +122,6 @@ func reached(r api.Receipts, until string) bool {
 	order := []string{api.Queued, api.Stored, api.Delivered, api.Seen}
 	want := slices.Index(order, until)
 	return r.Seq > 0 && !slices.ContainsFunc(r.Recipients, func(one api.Recipient) bool { return slices.Index(order, one.State) < want })
-}
-
-func (a *app) tellReceipts(r api.Receipts) {
-	if r.Seq == 0 {
-		a.say("%s is queued%s: %s", r.Ref, queuedFor(r.For), a.recipients(r.Recipients))
-		a.next("duo receipts %s --wait", r.Ref)
-		return
-	}
-	if len(r.Recipients) == 0 {
-		a.say("%s was for nobody", r.Ref)
-		return
-	}
-	a.say("%s %s", a.bold(r.Ref), a.recipients(r.Recipients))
 }
 
 // pendingState is the end of a wait for a state, or nil where it was reached.

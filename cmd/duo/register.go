@@ -6,7 +6,6 @@ import (
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
-	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/maildir/card"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/spf13/cobra"
@@ -106,7 +105,7 @@ func (a *app) tellRegistered(made api.Registered) {
 	if !made.Created {
 		verb = "registered before, with its mail:"
 	}
-	a.say("%s %s, folder %s", verb, a.bold(made.Agent.Address), made.Agent.Folder)
+	a.say("%s %s, folder %s", verb, a.text().Bold(made.Agent.Address), made.Agent.Folder)
 	if sessions := a.sessions(); len(sessions) == 1 {
 		a.say("this session (%s) is %s from now on", sessions[0].Client, made.Agent.Name)
 	}
@@ -157,10 +156,7 @@ func (a *app) runWhoami(ctx context.Context) error {
 	if me.Session != nil {
 		answer.Client, answer.Session = me.Session.Client, me.Session.Session
 	}
-	return a.print(answer, func() {
-		a.say("%s (%s), %d unread, folder %s", a.bold(agent.Address), frame.Line(strings.TrimSpace(me.Source+" "+me.Detail)), agent.Unread, agent.Folder)
-		a.next("duo inbox")
-	})
+	return a.print(answer, func() { a.text().Whoami(agent, strings.TrimSpace(me.Source+" "+me.Detail)) })
 }
 
 func newUnregister(a *app) *cobra.Command {
@@ -187,7 +183,7 @@ func (a *app) runUnregister(ctx context.Context) error {
 		return err
 	}
 	return a.print(gone, func() {
-		a.say("unregistered %s; its mail stays in %s", a.bold(gone.Address), gone.Folder)
+		a.say("unregistered %s; its mail stays in %s", a.text().Bold(gone.Address), gone.Folder)
 		a.next("duo register %s", gone.Name)
 	})
 }

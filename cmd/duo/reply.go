@@ -6,6 +6,7 @@ import (
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/daemon/text"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/spf13/cobra"
 )
@@ -41,7 +42,7 @@ type answered struct {
 // awaitReply tells that a message was sent, waits, and tells what came.
 func (a *app) awaitReply(ctx context.Context, p api.Posted, o replyOptions) error {
 	if !a.json {
-		a.tellSent(p)
+		a.text().Sent(p)
 		if err := a.flush(); err != nil {
 			return err
 		}
@@ -82,7 +83,7 @@ func (a *app) awaitStored(ctx context.Context, p *api.Posted, wait time.Duration
 		if err := a.print(answered{Posted: *p, Receipts: &r, TimedOut: true}, func() {}); err != nil {
 			return err
 		}
-		return api.Errorf(api.Pending, "after %s it still waits%s, which is not an error", brief(wait), queuedFor(r.For)).
+		return api.Errorf(api.Pending, "after %s it still waits%s, which is not an error", brief(wait), text.QueuedFor(r.For)).
 			WithNext("duo receipts %s --wait", p.Message.Ref)
 	}
 	stored := *p.Message.Envelope
@@ -111,7 +112,7 @@ func (a *app) nextReply(ctx context.Context, conversation string, asked int64, w
 				reply = &m
 				return true, nil
 			case m.Envelope.Event == envelope.EventClose:
-				return false, api.Errorf(api.ConversationClosed, "no reply: %s", a.headline(m)).WithNext("duo read %s", m.Ref)
+				return false, api.Errorf(api.ConversationClosed, "no reply: %s", a.text().Headline(m)).WithNext("duo read %s", m.Ref)
 			}
 		}
 		return false, nil
@@ -133,7 +134,7 @@ func (a *app) noReply(ctx context.Context, m api.Message, wait time.Duration) er
 	if err != nil {
 		return err
 	}
-	return api.Errorf(api.Pending, "no reply in %s, which is not an error; %s: %s", brief(wait), m.Ref, a.recipients(r.Recipients)).
+	return api.Errorf(api.Pending, "no reply in %s, which is not an error; %s: %s", brief(wait), m.Ref, a.text().Recipients(r.Recipients)).
 		WithNext("duo wait --for reply %s", m.Ref)
 }
 
@@ -143,7 +144,7 @@ func (a *app) awaitState(ctx context.Context, p api.Posted, o replyOptions) erro
 	if err != nil {
 		return err
 	}
-	if err := a.print(answered{Posted: p, Receipts: &r, TimedOut: r.TimedOut}, func() { a.tellReceipts(r) }); err != nil {
+	if err := a.print(answered{Posted: p, Receipts: &r, TimedOut: r.TimedOut}, func() { a.text().Receipts(r) }); err != nil {
 		return err
 	}
 	return a.pendingState(r, o.what, time.Duration(o.wait))

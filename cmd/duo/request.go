@@ -2,14 +2,13 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
-	"github.com/claude-duo/duo/daemon/frame"
+	"github.com/claude-duo/duo/daemon/text"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/spf13/cobra"
@@ -74,82 +73,10 @@ func takeRequest(args []string) (ref string, rest []string, err error) {
 	return args[0], args[1:], checkRequest(args[0])
 }
 
-// isOpen reports whether a call of that state can still be accepted.
-func isOpen(state string) bool {
-	return slices.Contains([]string{api.CallRinging, api.CallQueued, api.CallMissed, api.CallBusy}, state)
-}
-
-// callee is how far a call is with this run's agent, where it is called.
-func (a *app) callee(r api.Request) (api.Callee, bool) {
-	for _, c := range r.Callees {
-		if address, err := envelope.ParseAddress(c.Agent); err == nil && a.isMe(address) {
-			return c, true
-		}
-	}
-	return api.Callee{}, false
-}
-
 // placed reports whether this run's agent is the caller.
 func (a *app) placed(r api.Request) bool {
 	address, err := envelope.ParseAddress(r.From)
 	return err == nil && a.isMe(address)
-}
-
-// callees tells how far a call is with each of those who are called.
-func (a *app) callees(r api.Request) string {
-	parts := make([]string, 0, len(r.Callees))
-	for _, c := range r.Callees[:min(len(r.Callees), maxPeople)] {
-		state := frame.Line(c.State)
-		if c.State == api.CallRinging {
-			state += ringsUntil(r.RingUntil)
-		}
-		parts = append(parts, fmt.Sprintf("%s (%s%s)", a.local(c.Agent), state, because(c.Reason)))
-	}
-	if more := len(r.Callees) - maxPeople; more > 0 {
-		parts = append(parts, fmt.Sprintf("%d more", more))
-	}
-	return strings.Join(parts, ", ")
-}
-
-// ringsUntil is when a call stops to ring.
-func ringsUntil(ms int64) string {
-	if ms == 0 {
-		return ""
-	}
-	return " until " + clock(ms, time.Now())
-}
-
-// tellRequest describes a call without its text.
-func (a *app) tellRequest(r api.Request) {
-	a.say("%s%s from %s to %s", a.bold(r.Ref), title(r.Topic), a.local(r.From), a.callees(r))
-	a.field("placed", clock(r.CreatedAt, time.Now()))
-	a.field("mode", r.Mode)
-	if r.Content != "" {
-		a.field("text", size(len(r.Content)))
-	}
-	if r.Over {
-		a.say("over: nobody can accept it any more")
-	}
-	a.field("conversation", r.ConversationRef)
-	a.field("next call of the match", r.Next)
-	a.field("id", r.ID)
-	a.next("%s", a.afterRequest(r))
-}
-
-// afterRequest is the command that makes sense for whoever looks at a call.
-func (a *app) afterRequest(r api.Request) string {
-	mine, called := a.callee(r)
-	switch {
-	case called && isOpen(mine.State) && !r.Over:
-		return "duo accept " + r.Ref
-	case r.ConversationRef != "":
-		return "duo log " + r.ConversationRef
-	case a.placed(r) && isOpen(r.State) && !r.Over:
-		return "duo wait --for answer " + r.Ref
-	case r.Next != "":
-		return "duo show " + r.Next
-	}
-	return "duo who"
 }
 
 // answerEvery bounds one step of a wait for an answer: the answer may have been shown to
@@ -170,7 +97,7 @@ func (a *app) awaitAnswer(ctx context.Context, r api.Request, wait time.Duration
 		if err != nil {
 			return false, err
 		}
-		if r = fresh; !isOpen(r.State) {
+		if r = fresh; !text.CanAccept(r.State) {
 			return true, nil
 		}
 		query := client.Events{Request: r.ID, Wait: min(step, answerEvery), Limit: 1}
@@ -202,7 +129,7 @@ type outcomeOf struct {
 func (a *app) waitAnswer(ctx context.Context, called api.Called, wait time.Duration) error {
 	moved := func(from, to api.Request) {
 		if !a.json {
-			a.say("%s %s; going on with %s%s", from.Ref, a.callees(from), a.bold(to.Ref), " to "+a.callees(to))
+			a.say("%s %s; going on with %s%s", from.Ref, a.text().Callees(from), a.text().Bold(to.Ref), " to "+a.text().Callees(to))
 			_ = a.flush() // what cannot be written now is an error in the end
 		}
 	}
@@ -218,11 +145,11 @@ func (a *app) waitAnswer(ctx context.Context, called api.Called, wait time.Durat
 		}
 		called.Conversation = &c
 	}
-	if err := a.print(outcomeOf{Called: called, TimedOut: !done}, func() { a.tellAccepted(called) }); err != nil {
+	if err := a.print(outcomeOf{Called: called, TimedOut: !done}, func() { a.text().Answered(called) }); err != nil {
 		return err
 	}
 	if !done {
-		return api.Errorf(api.Pending, "no answer in %s, which is not an error; %s: %s", brief(wait), r.Ref, a.callees(r)).
+		return api.Errorf(api.Pending, "no answer in %s, which is not an error; %s: %s", brief(wait), r.Ref, a.text().Callees(r)).
 			WithNext("duo wait --for answer %s", r.Ref)
 	}
 	if err := a.flush(); err != nil {
@@ -234,29 +161,6 @@ func (a *app) waitAnswer(ctx context.Context, called api.Called, wait time.Durat
 	return a.declined(r)
 }
 
-// tellAccepted says that a call is accepted; all other outcomes are errors.
-func (a *app) tellAccepted(called api.Called) {
-	if called.Conversation == nil {
-		return
-	}
-	a.say("%s accepted %s: %s", a.acceptedBy(called.Request), called.Request.Ref, a.summary(*called.Conversation))
-	if called.Request.Content != "" {
-		a.next("duo wait --conversation %s", called.Conversation.Ref)
-		return
-	}
-	a.next(`duo send --to %s "..."`, called.Conversation.Ref)
-}
-
-func (a *app) acceptedBy(r api.Request) string {
-	var names []string
-	for _, c := range r.Callees {
-		if c.State == api.CallAccepted {
-			names = append(names, c.Agent)
-		}
-	}
-	return a.people(names)
-}
-
 // told notes that the caller knows what came of its call.
 func (a *app) told(ctx context.Context, r api.Request) error {
 	place := []api.Place{{Request: r.ID}}
@@ -266,7 +170,7 @@ func (a *app) told(ctx context.Context, r api.Request) error {
 
 // declined is the error of a call that was not accepted.
 func (a *app) declined(r api.Request) error {
-	who := a.callees(r)
+	who := a.text().Callees(r)
 	switch r.State {
 	case api.CallAccepted:
 		return nil
@@ -297,7 +201,7 @@ func (a *app) completeCalls(cmd *cobra.Command, args []string, begun string) ([]
 			return
 		}
 		for _, r := range slices.Backward(list.Requests) {
-			words = append(words, r.Ref+"\t"+strings.TrimSpace(title(r.Topic)+" from "+a.local(r.From)))
+			words = append(words, r.Ref+"\t"+strings.TrimSpace(text.Title(r.Topic)+" from "+a.text().Local(r.From)))
 		}
 	})
 	return matching(words, begun), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder

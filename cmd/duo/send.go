@@ -39,7 +39,7 @@ else the only active one. The answer names the conversation and its people.`,
 }
 
 func (a *app) runSend(cmd *cobra.Command, o sendOptions, args []string) error {
-	_, text, err := o.textOrFiles(cmd, args, 0)
+	_, said, err := o.textOrFiles(cmd, args, 0)
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func (a *app) runSend(cmd *cobra.Command, o sendOptions, args []string) error {
 	if err != nil {
 		return err
 	}
-	draft.Content, draft.Conversation = text, o.to
+	draft.Content, draft.Conversation = said, o.to
 	if cmd.Flags().Changed("to") {
 		if err := checkConversation(o.to, "duo reply "+shellQuote(o.to)+` "..."`); err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
 	"github.com/claude-duo/duo/daemon/frame"
+	"github.com/claude-duo/duo/daemon/text"
 	"github.com/spf13/cobra"
 )
 
@@ -90,7 +91,7 @@ func (a *app) listTokens(ctx context.Context) error {
 		for _, t := range list.Tokens {
 			line := tokenLine(t)
 			if t.CreatedAt > 0 {
-				line += ", " + clock(t.CreatedAt, time.Now())
+				line += ", " + text.Clock(t.CreatedAt, time.Now())
 			}
 			a.say("%s", line)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/daemon/text"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/spf13/cobra"
 )
@@ -109,7 +110,7 @@ func (a *app) waitAny(ctx context.Context, o waitOptions) error {
 		query.Types = []envelope.Type{envelope.Message}
 	case forCall:
 		query.Types = []envelope.Type{envelope.Call}
-		wanted = func(m api.Message) bool { return isOpen(m.Envelope.Status) } // not what became of one
+		wanted = func(m api.Message) bool { return text.CanAccept(m.Envelope.Status) } // not what became of one
 	}
 	list, err := a.events(ctx, query, time.Duration(o.timeout), wanted)
 	if err != nil {
@@ -146,7 +147,7 @@ func (a *app) waitForAnswer(ctx context.Context, o waitOptions, args []string) e
 		return err
 	}
 	if !a.placed(r) {
-		return api.Errorf(api.NotAllowed, "%s is not a call of yours", r.Ref).WithNext("%s", a.afterRequest(r))
+		return api.Errorf(api.NotAllowed, "%s is not a call of yours", r.Ref).WithNext("%s", a.text().AfterCall(r))
 	}
 	return a.waitAnswer(ctx, api.Called{Request: r}, time.Duration(o.timeout))
 }

@@ -201,8 +201,8 @@ func (w *watching) show(stream *client.Stream, m api.Message) error {
 }
 
 func (w *watching) tell(m api.Message) {
-	w.app.tellMessage(m, true, 0)
-	if next := w.app.afterSignal(m); next != "" && !w.opts.all && m.Envelope.Seq == 0 {
+	w.app.text().Message(m)
+	if next := w.app.text().AfterSignal(m); next != "" && !w.opts.all && m.Envelope.Seq == 0 {
 		w.app.next("%s", next)
 	}
 }
