@@ -91,7 +91,7 @@ func (a *app) runDown(ctx context.Context) error {
 }
 
 const (
-	endTime = 15 * time.Second
+	endTime = 30 * time.Second
 	endPoll = 10 * time.Millisecond
 )
 

@@ -57,7 +57,7 @@ func setup(env *testscript.Env) error {
 	return nil
 }
 
-const patienceOfTests = 10 * time.Second
+const patienceOfTests = time.Minute
 
 // stopDaemon ends the daemon of a home, if there is one, and waits for its end.
 func stopDaemon(t testscript.T, home *maildir.Home) {

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	startTime  = 10 * time.Second
+	startTime  = 30 * time.Second // on a machine that is busy; a daemon that ends is noticed at once
 	startPoll  = 5 * time.Millisecond
 	otherTime  = 200 * time.Millisecond
 	maxRetries = 3

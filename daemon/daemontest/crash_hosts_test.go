@@ -386,7 +386,7 @@ func TestFullReplica(t *testing.T) {
 	long(t)
 	t.Parallel()
 	const limit = 96 << 10
-	address := freeAddress(t)
+	address := daemontest.FreeAddress(t)
 	nyc, tok := newRemote(t, "nyc", "", fmt.Sprintf("link.listen = %q\nlink.advertise = %q\n", address, address)), newRemote(t, "tok", "", hidden)
 	f := newFleet(t, []string{"Atlas", "Cleo"}, nyc, tok)
 	tok.kill()

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -333,7 +332,7 @@ func (f *fleet) checkInbox(i int, id string, lines [][]byte) (problems []string)
 // listening is the configuration of a host that others find at the end of a cable.
 func listening(t *testing.T, cable *daemontest.Cable) string {
 	t.Helper()
-	address := freeAddress(t)
+	address := daemontest.FreeAddress(t)
 	cable.Connect(address)
 	return fmt.Sprintf("link.listen = %q\nlink.advertise = %q\n", address, cable.Address())
 }
@@ -423,14 +422,4 @@ func long(t *testing.T) {
 	if testing.Short() {
 		t.Skip("plays for long; not with -short")
 	}
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer free.Close()
-	return free.Addr().String()
 }

@@ -3,6 +3,7 @@ package daemontest
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"testing"
 
@@ -12,16 +13,28 @@ import (
 // NewNamed is New for a host with a name that other hosts find at the end of the cable.
 func NewNamed(t testing.TB, cable *Cable, name string, agents ...string) *Host {
 	t.Helper()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
-	if err := free.Close(); err != nil {
-		t.Fatal(err)
-	}
+	address := FreeAddress(t)
 	cable.Connect(address)
 	return NewWith(t, fmt.Sprintf("host.name = %q\nhttp.listen = 'off'\nlink.listen = %q\nlink.advertise = %q\n", name, address, cable.Address()), agents...)
+}
+
+// FreeAddress is an address at which nobody listens. Its port is none of those that the
+// system gives to who dials, so that nobody has taken it when a host starts again.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	for range 100 {
+		address := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000))
+		free, err := net.Listen("tcp", address)
+		if err != nil {
+			continue
+		}
+		if err := free.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return address
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 // NewBehind is New for a host with a name that no other one can dial.

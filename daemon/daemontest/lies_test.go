@@ -32,13 +32,13 @@ type scene struct {
 }
 
 const (
-	maxStall  = 5 * time.Second // of the honest host's messages, on a machine that is busy
-	maxMemory = 200             // MiB, of the victim
+	maxStall  = 30 * time.Second // of the honest host's messages, on a machine that is busy
+	maxMemory = 200              // MiB, of the victim
 )
 
 func newScene(t *testing.T) *scene {
 	t.Helper()
-	address := freeAddress(t)
+	address := daemontest.FreeAddress(t)
 	s := &scene{
 		nyc: newRemote(t, "nyc", "", fmt.Sprintf("link.listen = %q\nlink.advertise = %q\n", address, address)),
 		tok: newRemote(t, "tok", "", hidden),

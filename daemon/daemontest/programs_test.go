@@ -164,7 +164,7 @@ func (p *process) kill() {
 	p.checkRaces()
 }
 
-const stopsWithin = 10 * time.Second
+const stopsWithin = 30 * time.Second // on a machine that is busy
 
 // term ends the daemon in order, which has to work and not to take too long.
 func (p *process) term() {
