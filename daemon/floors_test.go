@@ -22,7 +22,7 @@ const module = "github.com/claude-duo/duo"
 var floors = [][]string{
 	{"maildir/envelope", "maildir/durable", "maildir/near", "daemon/frame", "docs"},   // words
 	{"maildir", "maildir/convlog", "maildir/mailbox", "maildir/card", "maildir/blob"}, // files
-	{"maildir/fsck", "daemon/conv", "daemon/call", "daemon/bus", "daemon/presence", "daemon/auth", "daemon/watch", "daemon/index", "daemon/work", "daemon/metrics", "daemon/api", "sync/identity", "sync/link", "sync/spool"}, // parts
+	{"maildir/fsck", "maildir/session", "daemon/conv", "daemon/call", "daemon/bus", "daemon/presence", "daemon/auth", "daemon/watch", "daemon/index", "daemon/work", "daemon/metrics", "daemon/api", "sync/identity", "sync/link", "sync/spool"}, // parts
 	{"daemon/show", "sync/peer"},
 	{"daemon/text", "sync/peer/peertest", "sync/relay"},
 	{"daemon/roster", "daemon/ledger", "daemon/client", "daemon/away"},
@@ -48,7 +48,7 @@ var doors = map[string][]string{
 	"github.com/spf13/cobra":             {"cmd/duo"},
 	"github.com/spf13/pflag":             {"cmd/duo"},
 	"github.com/tidwall/buntdb":          {"daemon/index"},
-	"golang.org/x/sys":                   {"maildir/durable"},
+	"golang.org/x/sys":                   {"maildir/durable", "maildir/session"},
 	"golang.org/x/time":                  {"daemon/router", "daemon/courier", "daemon/switchboard", "sync/peer", "sync/relay"},
 	"golang.org/x/term":                  {"cmd/duo"},
 }

@@ -105,6 +105,9 @@ func (h *Home) DaemonLogPath() string { return filepath.Join(h.RunDir(), "daemon
 // SessionsDir holds which agent a session of a client program speaks as.
 func (h *Home) SessionsDir() string { return filepath.Join(h.RunDir(), "sessions") }
 
+// LeasesDir holds which session of an agent acts on what.
+func (h *Home) LeasesDir() string { return filepath.Join(h.RunDir(), "leases") }
+
 // maxSocketPath is less than the 107 bytes that Linux takes, and the 103 of macOS.
 const maxSocketPath = 100
 

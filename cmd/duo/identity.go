@@ -14,6 +14,7 @@ import (
 	"github.com/claude-duo/duo/daemon/offline"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/envelope"
+	"github.com/claude-duo/duo/maildir/session"
 	"github.com/pelletier/go-toml/v2"
 )
 
@@ -22,7 +23,7 @@ type identity struct {
 	Name    string // as the card spells it
 	Source  string // "--as", "DUO_AS", "session", ".duo.toml" or "only agent"
 	Detail  string // the file or the session, empty for the others
-	Session *binding
+	Session *session.Binding
 }
 
 // me finds out who this run acts as, from files alone.

@@ -14,6 +14,7 @@ import (
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/card"
 	"github.com/claude-duo/duo/maildir/envelope"
+	"github.com/claude-duo/duo/maildir/session"
 )
 
 // run is one run of the program in a test: with an environment, and what it prints.
@@ -56,7 +57,7 @@ func TestIdentityOrder(t *testing.T) {
 	home := newHome(t, "Atlas", "Nova", "Sage", "Echo")
 	folder := t.TempDir()
 	t.Chdir(folder)
-	if err := (binding{Agent: "Sage", Client: "codex", Session: "s1"}).write(home); err != nil {
+	if err := session.Bind(home, session.Key{Client: session.Codex, ID: "s1"}, "Sage", time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	toml := filepath.Join(folder, folderFile)

@@ -154,7 +154,7 @@ func (a *app) runWhoami(ctx context.Context) error {
 	}
 	answer := self{Agent: agent, Source: me.Source, Detail: me.Detail}
 	if me.Session != nil {
-		answer.Client, answer.Session = me.Session.Client, me.Session.Session
+		answer.Client, answer.Session = me.Session.Client, me.Session.ID
 	}
 	return a.print(answer, func() { a.text().Whoami(agent, strings.TrimSpace(me.Source+" "+me.Detail)) })
 }

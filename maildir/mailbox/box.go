@@ -204,6 +204,11 @@ func (b *Box) MarkSeen(name string) (bool, error) {
 	return true, nil
 }
 
+// WasSeen reports whether an item or a signal was seen and is still kept.
+func (b *Box) WasSeen(name string) bool {
+	return isFileName(name) && durable.Missing(b.path(InboxNew, name)) && !durable.Missing(b.path(InboxCur, name))
+}
+
 func isFileName(name string) bool {
 	return filepath.Base(name) == name && name != "." && name != ".."
 }
