@@ -47,6 +47,8 @@ const (
 	groupRead     = "read"
 	groupHost     = "host"
 	groupHosts    = "hosts"
+
+	groupIntegrate = "integrate"
 )
 
 func newRoot(a *app) *cobra.Command {
@@ -72,7 +74,7 @@ func newRoot(a *app) *cobra.Command {
 	root.SetFlagErrorFunc(a.flagError)
 	root.PersistentFlags().StringVar(&a.as, "as", "", "agent to act as (default: DUO_AS, the session, .duo.toml, the only agent)")
 	root.PersistentFlags().BoolVar(&a.json, "json", a.env("DUO_FORMAT") == "json", "print JSON")
-	for _, group := range []string{groupIdentity, groupTalk, groupRead, groupHosts, groupHost} {
+	for _, group := range []string{groupIdentity, groupTalk, groupRead, groupIntegrate, groupHosts, groupHost} {
 		root.AddGroup(&cobra.Group{ID: group, Title: strings.ToUpper(group)})
 	}
 	root.SetHelpCommand(newHelp())
@@ -86,6 +88,7 @@ func newRoot(a *app) *cobra.Command {
 	add(groupTalk, newCall(a), newAccept(a), newReject(a), newCancel(a), newMatch(a), newMessage(a), newSend(a), newReply(a),
 		newCreate(a), newJoin(a), newInvite(a), newTyping(a), newLeave(a), newClose(a))
 	add(groupRead, newInbox(a), newRead(a), newPoll(a), newWait(a), newWatch(a), newList(a), newLog(a), newReceipts(a), newGet(a))
+	add(groupIntegrate, newGuide(a))
 	add(groupHosts, newPair(a), newPeer(a))
 	add(groupHost, newDaemon(a), newUp(a), newDown(a), newStatus(a), newFsck(a), newConfig(a), newToken(a), newVersion(a), newCompletion(a))
 	return root
