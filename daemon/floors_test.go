@@ -30,7 +30,7 @@ var floors = [][]string{
 	{"daemon/desk", "daemon/switchboard", "daemon/copies", "daemon/courier", "daemon/neighbors"},
 	{"daemon/httpd"}, // doors
 	{"daemon"},       // wiring
-	{"daemon/daemontest", "cmd/duo/internal/guide"},
+	{"daemon/daemontest", "cmd/duo/internal/guide", "cmd/duo/internal/doctor"},
 	{"cmd/duo", "cmd/duo-bench"},
 }
 
