@@ -22,6 +22,7 @@ type counts struct {
 	hints      *metrics.Counter
 	sweeps     *metrics.Histogram
 	files      *metrics.Counter
+	wakes      *metrics.Counter
 }
 
 func newCounts() *counts {
@@ -36,6 +37,7 @@ func newCounts() *counts {
 		hints:      s.Counter("duo_watch_hints_total", "Hints that something may have changed in the home.", "what"),
 		sweeps:     s.Histogram("duo_sweep_seconds", "How long it took to look at the home for changes that no event has told of.", metrics.Bounds(), "what"),
 		files:      s.Counter("duo_files_total", "Files of messages on their way between hosts.", "what"),
+		wakes:      s.Counter("duo_wakes_total", "Tries to wake an agent.", "by", "outcome"),
 	}
 }
 

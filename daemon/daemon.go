@@ -37,6 +37,7 @@ import (
 	"github.com/claude-duo/duo/daemon/roster"
 	"github.com/claude-duo/duo/daemon/router"
 	"github.com/claude-duo/duo/daemon/switchboard"
+	"github.com/claude-duo/duo/daemon/waker"
 	"github.com/claude-duo/duo/daemon/watch"
 	"github.com/claude-duo/duo/daemon/work"
 	"github.com/claude-duo/duo/maildir"
@@ -71,6 +72,7 @@ type host struct {
 	presence    *presence.Book
 	auth        *auth.Keeper
 	switchboard *switchboard.Switchboard
+	waker       *waker.Waker
 	desk        *desk.Desk
 	files       *files.Keeper
 	copies      *copies.Service
@@ -211,8 +213,10 @@ func (h *host) open(opts Options) error {
 	if h.auth, err = auth.Open(h.home, time.Now); err != nil {
 		h.logger.Error("only agents' own tokens are good", "err", err)
 	}
+	h.openWaker()
 	h.desk = desk.New(desk.Parts{
 		Home: h.home, Ledger: h.ledger, Deliver: h.deliver, Roster: h.roster, Presence: h.presence, Calls: h.switchboard,
+		Wake: h.waker.Capability,
 	})
 	if err := h.openPeers(); err != nil {
 		return errors.Join(err, x.Close())
@@ -229,10 +233,7 @@ func (h *host) limits() conv.Limits {
 
 // presenceChanged tells those who follow it that an agent comes or goes.
 func (h *host) presenceChanged(agent string, p presence.Presence) {
-	name := agent
-	if c, ok := h.roster.Get(agent); ok {
-		name = c.Name
-	}
+	name := h.spelled(agent)
 	h.tellPresence(h.home.Address(name), p)
 	h.neighbors.Changed(name)
 }
@@ -281,6 +282,7 @@ func (h *host) run(ctx context.Context, socket *httpd.Socket, ready func()) erro
 	followers.run(h.deliver.Run)
 	writers.run(h.presence.Run)
 	writers.run(h.switchboard.Run)
+	writers.run(h.waker.Run)
 	writers.queue(h.drops, 16, func(ctx context.Context, name string) { h.router.Drain(ctx, name, h.drops) })
 	writers.queue(h.raw, 2, func(ctx context.Context, id string) { h.router.Adopt(ctx, id, h.raw) })
 	writers.queue(h.logs, 2, h.refresh)

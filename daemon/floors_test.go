@@ -27,7 +27,7 @@ var floors = [][]string{
 	{"daemon/text", "sync/peer/peertest", "sync/relay"},
 	{"daemon/roster", "daemon/ledger", "daemon/client", "daemon/away"},
 	{"daemon/deliver", "daemon/router", "daemon/files", "daemon/offline"},
-	{"daemon/desk", "daemon/switchboard", "daemon/copies", "daemon/courier", "daemon/neighbors"},
+	{"daemon/desk", "daemon/switchboard", "daemon/copies", "daemon/courier", "daemon/neighbors", "daemon/waker"},
 	{"daemon/httpd"}, // doors
 	{"daemon"},       // wiring
 	{"daemon/daemontest", "cmd/duo/internal/guide", "cmd/duo/internal/doctor"},
@@ -49,7 +49,7 @@ var doors = map[string][]string{
 	"github.com/spf13/pflag":             {"cmd/duo"},
 	"github.com/tidwall/buntdb":          {"daemon/index"},
 	"golang.org/x/sys":                   {"maildir/durable", "maildir/session"},
-	"golang.org/x/time":                  {"daemon/router", "daemon/courier", "daemon/switchboard", "sync/peer", "sync/relay"},
+	"golang.org/x/time":                  {"daemon/router", "daemon/courier", "daemon/switchboard", "daemon/waker", "sync/peer", "sync/relay"},
 	"golang.org/x/term":                  {"cmd/duo"},
 }
 

@@ -31,7 +31,8 @@ func (h *host) openPeers() error {
 	}
 	h.roster.Know(book, h.index)
 	h.neighbors = neighbors.New(neighbors.Parts{
-		Roster: h.roster, Cards: h.roster, Presence: h.presence.Of, Describe: h.desk.Agent, Progress: h.deliver.Progress,
+		Roster: h.roster, Cards: h.roster, Presence: h.presence.Of, Describe: h.desk.Agent, Wake: h.waker.Capability,
+		Progress: h.deliver.Progress,
 	})
 	h.courier = courier.New(courier.Parts{
 		Home: h.home, Host: func() *identity.Host { return h.peers.Host() }, Book: book, Ledger: h.ledger, Router: h.router,
@@ -39,7 +40,7 @@ func (h *host) openPeers() error {
 	})
 	h.router.Link(book, h.courier)
 	h.desk.Link(h.courier)
-	h.deliver.Tell(h.neighbors.Changed)
+	h.deliver.Tell(h.listens)
 	h.deliver.Link(h.courier, h.courier.Moved)
 	h.copies.Check = func(origin, conversation string, state conv.State, lines []ledger.Stored) error {
 		if err := h.courier.Check(origin, conversation, state, lines); err != nil {

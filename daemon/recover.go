@@ -137,6 +137,9 @@ func (h *host) settle(ctx context.Context, rest []string) error {
 		if err := h.deliver.Tidy(name); err != nil {
 			h.logger.Warn("seen files stay", "agent", name, "err", err)
 		}
+		if hasFiles(filepath.Join(h.home.AgentDir(name), mailbox.InboxNew)) {
+			h.waker.Waits(name) // what it was not woken for
+		}
 	}
 	if len(agents)+h.ledger.Refs().Len() > largeHome {
 		shrinkProcess()

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,6 +35,7 @@ type Config struct {
 	Limits LimitsConfig `toml:"limits"`
 	Call   CallConfig   `toml:"call"`
 	Watch  WatchConfig  `toml:"watch"`
+	Wake   WakeConfig   `toml:"wake,omitempty" comment:"commands that wake agents: NAME = \"COMMAND\", for sh"`
 }
 
 // HostConfig is the table host. The tables are named types because errors quote them.
@@ -76,6 +79,48 @@ type WatchConfig struct {
 	Rescan Duration `toml:"rescan" comment:"how often folders are read even when nothing seems to have changed"`
 	Poll   bool     `toml:"poll" comment:"never use file events, look every poll-interval instead"`
 	Every  Duration `toml:"poll-interval" comment:"how often to look where file events do not work"`
+}
+
+// WakeConfig is the table wake: for an agent's name the command that wakes it, empty for
+// none.
+type WakeConfig map[string]string
+
+const (
+	maxWakes       = 1024
+	maxWakeCommand = 4096 // bytes
+)
+
+// Command is the command that wakes an agent, empty for none.
+func (w WakeConfig) Command(agent string) string {
+	if command, ok := w[agent]; ok {
+		return command
+	}
+	for name, command := range w {
+		if strings.EqualFold(name, agent) {
+			return command
+		}
+	}
+	return ""
+}
+
+func (w WakeConfig) check() error {
+	if len(w) > maxWakes {
+		return fmt.Errorf("wake: want at most %d commands, got %d", maxWakes, len(w))
+	}
+	names := make(map[string]string, len(w))
+	for _, name := range slices.Sorted(maps.Keys(w)) {
+		if err := envelope.CheckName(name); err != nil {
+			return fmt.Errorf("wake: %w", err)
+		}
+		if other, twice := names[strings.ToLower(name)]; twice {
+			return fmt.Errorf("wake.%s and wake.%s are one agent", other, name)
+		}
+		names[strings.ToLower(name)] = name
+		if command := w[name]; len(command) > maxWakeCommand || strings.ContainsRune(command, 0) {
+			return fmt.Errorf("wake.%s: want a command of at most %d bytes, without a zero byte", name, maxWakeCommand)
+		}
+	}
+	return nil
 }
 
 // Duration is a time span written as text: "30s", "1m30s".
@@ -199,6 +244,9 @@ func (c Config) check() error {
 		return err
 	}
 	if err := c.Link.check(); err != nil {
+		return err
+	}
+	if err := c.Wake.check(); err != nil {
 		return err
 	}
 	for _, d := range []struct {

@@ -17,6 +17,8 @@ import (
 
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/envelope"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 func TestInitMakesAHome(t *testing.T) {
@@ -28,7 +30,7 @@ func TestInitMakesAHome(t *testing.T) {
 	if h.Dir != dir {
 		t.Errorf("Dir: got %q, want %q", h.Dir, dir)
 	}
-	if h.Config != maildir.DefaultConfig() {
+	if !same(h.Config, maildir.DefaultConfig()) {
 		t.Errorf("Config: got %+v, want the default", h.Config)
 	}
 	if err := envelope.CheckHost(h.Host.Name); err != nil {
@@ -72,7 +74,7 @@ func TestInitAndOpenAgain(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: got %v, want no error", name, err)
 			}
-			if *again != *h {
+			if !cmp.Equal(again, h, cmpopts.EquateEmpty()) {
 				t.Errorf("%s: got %+v, want %+v", name, again, h)
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/durable"
+	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/claude-duo/duo/maildir/near"
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
@@ -22,9 +23,11 @@ func newConfig(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "config", Short: "Show and change the settings of this host",
 		Long: `Show and change config.toml in the home. Every key has a default that works; a running
-daemon takes changes when it starts again.`,
+daemon takes changes when it starts again. wake.NAME is the command that wakes the agent
+NAME, none where it is empty.`,
 		Example: `  duo config list
-  duo config set limits.content 65536`,
+  duo config set limits.content 65536
+  duo config set wake.Nova 'tmux send-keys -t nova "duo inbox" Enter'`,
 		Args: noArgs, ValidArgsFunction: noCompletion,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -148,6 +151,9 @@ func choose(list []setting, key string) (setting, error) {
 			return s, nil
 		}
 		keys = append(keys, s.key)
+	}
+	if name, ok := strings.CutPrefix(key, "wake."); ok && envelope.CheckName(name) == nil {
+		return setting{key, ""}, nil // each agent can have one
 	}
 	return setting{}, usage("duo config list", "there is no setting %q", key).WithNear(near.Names(key, keys))
 }

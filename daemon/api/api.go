@@ -42,10 +42,19 @@ type Agent struct {
 	LastSeen     int64    `json:"lastSeen,omitempty"` // Unix milliseconds
 	Open         int      `json:"open"`               // conversations that are not closed
 	Unread       int      `json:"unread"`
-	Listening    bool     `json:"listening"` // has a live stream
+	Listening    bool     `json:"listening"`      // has a live stream
+	Wake         string   `json:"wake,omitempty"` // how it learns of what comes: push, turn-end, manual or none; empty where that is not known
 	Unregistered bool     `json:"unregistered,omitempty"`
 	Folder       string   `json:"folder"` // absolute path; empty for agents of other hosts
 }
+
+// How an agent learns of what comes for it.
+const (
+	WakePush    = "push"     // it is reached now, without its doing
+	WakeTurnEnd = "turn-end" // it is told at the end of its turn, or at the next prompt
+	WakeManual  = "manual"   // its session has to look
+	WakeNone    = "none"     // nobody is there
+)
 
 // Register asks for an agent with a name. The same name again is the same agent;
 // fields that are not nil replace those of its card.

@@ -51,6 +51,7 @@ type Deliverer struct {
 	far     Far   // nil where there are no other hosts
 	moved   func(agent, conversation string)
 	listens func(agent string) // may be nil
+	waits   func(agent string) // may be nil
 	queue   *work.Queue
 	now     func() time.Time
 	active  atomic.Bool // something has moved since the last tick
@@ -351,6 +352,9 @@ func (d *Deliverer) deposit(r *reader, item mailbox.Item, line []byte) error {
 		d.count("inbox", item.Time)
 	}
 	unseen := r.keep(item)
+	if unseen && !seen && d.waits != nil {
+		d.waits(r.name)
+	}
 	switch {
 	case seen && unseen: // before a crash
 		r.settle(item.Conversation, item.Seq, shown)

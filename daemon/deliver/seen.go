@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/conv"
@@ -187,10 +188,17 @@ func (d *Deliverer) stateWith(a envelope.Address, conversation string, seq int64
 // first live stream, or none any more; before Run. It returns at once and asks nothing here.
 func (d *Deliverer) Tell(listens func(agent string)) { d.listens = listens }
 
+// Filed gives the deliverer who is told when something lies in the inbox of an agent, by the
+// name of its folder, that it was not shown; before Run. It returns at once and asks nothing
+// here.
+func (d *Deliverer) Filed(waits func(agent string)) { d.waits = waits }
+
 // Listening reports whether an agent has a live stream.
 func (d *Deliverer) Listening(agent string) bool {
-	r, err := d.reader(agent)
-	if err != nil {
+	d.mu.Lock()
+	r, ok := d.readers[strings.ToLower(agent)]
+	d.mu.Unlock()
+	if !ok { // a stream has made one
 		return false
 	}
 	r.mu.Lock()

@@ -93,6 +93,9 @@ func (d *Deliverer) Signal(agent, request string, placed int64, e *envelope.Enve
 	}
 	r.mu.Unlock()
 	d.notify()
+	if s.waits && d.waits != nil {
+		d.waits(r.name)
+	}
 	return err
 }
 

@@ -50,6 +50,7 @@ type Parts struct {
 	Roster   *roster.Roster
 	Presence *presence.Book
 	Calls    Calls
+	Wake     func(agent string) string // how an agent learns of what comes; nil where nobody knows
 }
 
 // Desk answers questions about one home.
@@ -60,12 +61,13 @@ type Desk struct {
 	roster   *roster.Roster
 	presence *presence.Book
 	calls    Calls
+	wake     func(agent string) string
 	queue    Queue // nil where there are no other hosts
 }
 
 // New returns a desk.
 func New(p Parts) *Desk {
-	return &Desk{home: p.Home, ledger: p.Ledger, deliver: p.Deliver, roster: p.Roster, presence: p.Presence, calls: p.Calls}
+	return &Desk{home: p.Home, ledger: p.Ledger, deliver: p.Deliver, roster: p.Roster, presence: p.Presence, calls: p.Calls, wake: p.Wake}
 }
 
 // Settle waits, for a bounded time, until what was stored before is delivered, so
@@ -83,6 +85,9 @@ func (d *Desk) Agent(c card.Card) api.Agent {
 	p := d.presence.Of(c.Name)
 	a.Status, a.Note, a.LastSeen = string(p.State), p.Note, p.LastSeen
 	a.Open = d.deliver.Open(c.Name)
+	if d.wake != nil {
+		a.Wake = d.wake(c.Name)
+	}
 	return a
 }
 

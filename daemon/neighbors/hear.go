@@ -130,6 +130,10 @@ func (l agentLine) agent() api.Agent {
 	if id, err := envelope.ParseID(l.ID); err == nil {
 		a.ID = id
 	}
+	switch l.Wake {
+	case api.WakePush, api.WakeTurnEnd, api.WakeManual, api.WakeNone:
+		a.Wake = l.Wake
+	}
 	switch presence.State(l.Status) {
 	case presence.Available, presence.Busy, presence.Ringing, presence.InCall:
 		a.Status = l.Status

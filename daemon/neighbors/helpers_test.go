@@ -48,7 +48,7 @@ func newHost(t *testing.T, name string, agents ...string) *host {
 		t.Fatal(err)
 	}
 	h := &host{t: t, name: name, roster: roster.New(home), cards: make(map[string]card.Card), states: make(map[string]api.Agent), progress: make(chan struct{})}
-	h.near = neighbors.New(neighbors.Parts{Roster: h.roster, Cards: h, Presence: h.presence, Describe: h.describe, Progress: h.progressed})
+	h.near = neighbors.New(neighbors.Parts{Roster: h.roster, Cards: h, Presence: h.presence, Describe: h.describe, Wake: h.wake, Progress: h.progressed})
 	h.roster.Tell(roster.Hooks{Far: h.far})
 	for _, a := range agents {
 		h.register(a, "card of "+a)
@@ -108,6 +108,12 @@ func (h *host) progressed() <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.progress
+}
+
+func (h *host) wake(agent string) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.states[strings.ToLower(agent)].Wake
 }
 
 // set says what an agent does, without a word to the others.

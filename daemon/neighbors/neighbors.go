@@ -31,6 +31,7 @@ type Parts struct {
 	Cards    Cards                                // are told of
 	Presence func(agent string) presence.Presence // of an agent of this host; presence.Book.Of does
 	Describe func(card.Card) api.Agent            // with what it has to do, where it is there; desk.Agent does
+	Wake     func(agent string) string            // how it learns of what comes
 	Progress func() <-chan struct{}               // closed when somebody has more to do, or less; deliver.Progress does
 }
 

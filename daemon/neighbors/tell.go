@@ -38,6 +38,7 @@ type agentLine struct {
 	Open         int      `json:"open,omitempty"`
 	Unread       int      `json:"unread,omitempty"`
 	Listening    bool     `json:"listening,omitempty"`
+	Wake         string   `json:"wake,omitempty"`
 	Gone         bool     `json:"gone,omitempty"` // there is no such agent any more
 }
 
@@ -214,6 +215,7 @@ func (t *teller) line(c card.Card) (agentLine, uint64) {
 		Name: c.Name, ID: c.ID, Capabilities: c.Capabilities, Description: c.Description, Platform: c.Platform, Accepts: c.Accepts,
 		Status: string(p.State), Note: p.Note, LastSeen: p.LastSeen,
 	}
+	l.Wake = t.Wake(c.Name)
 	if p.State != presence.Offline {
 		a := t.Describe(c)
 		l.Open, l.Unread, l.Listening = a.Open, a.Unread, a.Listening

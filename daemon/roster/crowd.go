@@ -79,7 +79,7 @@ func (c *Crowd) leave() (gone []api.Agent) {
 		if differs(a, api.Agent{}) {
 			gone = append(gone, a)
 		}
-		a.Status, a.Note, a.Listening = card.Offline, "", false
+		a.Status, a.Note, a.Listening, a.Wake = card.Offline, "", false, ""
 		c.remove(a.Name)
 		c.Put(a)
 	}
@@ -138,7 +138,7 @@ func decode(data []byte) *Crowd {
 	}
 	for _, a := range list {
 		if cardOf(a).Check() == nil {
-			a.Status, a.Note, a.Listening = card.Offline, "", false
+			a.Status, a.Note, a.Listening, a.Wake = card.Offline, "", false, ""
 			c.Put(a)
 		}
 	}

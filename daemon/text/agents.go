@@ -20,7 +20,7 @@ func (w *Writer) Agents(list api.Agents, found bool) {
 	table := tabwriter.NewWriter(w.Out, 0, 0, 2, ' ', 0)
 	for _, agent := range list.Agents {
 		row := strings.Join([]string{
-			w.Local(agent.Address), w.Status(agent), cmp.Or(listening(agent), "-"),
+			w.Local(agent.Address), w.Status(agent), cmp.Or(listening(agent), "-"), frame.Line(cmp.Or(agent.Wake, "-")),
 			frame.Cut(strings.Join(agent.Capabilities, ","), maxNote), about(agent),
 		}, "\t")
 		fmt.Fprintln(table, strings.TrimRight(row, "\t"))
@@ -53,6 +53,7 @@ func (w *Writer) Agent(agent api.Agent) {
 	} else {
 		w.Say("state: %s", w.Status(agent))
 		w.Field("mail", listening(agent))
+		w.Field("wake", agent.Wake)
 	}
 	if agent.Link != "" {
 		w.Say("host: %s, link %s", frame.Line(agent.Host), frame.Line(agent.Link))

@@ -1,0 +1,167 @@
+package waker
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/claude-duo/duo/daemon/call"
+	"github.com/claude-duo/duo/daemon/conv"
+	"github.com/claude-duo/duo/maildir/envelope"
+	"github.com/claude-duo/duo/maildir/mailbox"
+)
+
+const (
+	maxNews = 1000 // messages, and as many calls, that one look is at: the newest
+)
+
+// Mail tells what agents were not shown; deliver.Deliverer does.
+type Mail interface {
+	Unseen(agent, conversation string) ([]mailbox.Item, error)
+	Signals(agent string) ([]*envelope.Envelope, error)
+	Listening(agent string) bool
+}
+
+// Lines reads a line of a conversation, and how the conversation is now.
+type Lines func(ctx context.Context, conversation string, seq int64) (*envelope.Envelope, conv.State, error)
+
+// Refs writes references to messages and calls.
+type Refs struct {
+	Message func(conversation string, seq int64) string
+	Call    func(request string) string
+}
+
+// mark is what an agent was woken for, or did not have to be, of what it was not shown yet.
+type mark struct {
+	Lines map[string]int64 `json:"lines,omitempty"` // the last line, by conversation
+	Calls []string         `json:"calls,omitempty"`
+}
+
+// news are what an agent is to be woken for, and the mark when it was.
+type news struct {
+	refs []string // calls, then messages; the oldest first
+	mark mark
+}
+
+func markKey(agent string) string { return "woken:" + agent }
+
+// mark reads what an agent was woken for. Where that is lost, it is woken once more.
+func (w *Waker) mark(agent string) (m mark) {
+	if data, ok := w.Index.Get(markKey(agent)); ok {
+		_ = json.Unmarshal(data, &m)
+	}
+	return m
+}
+
+// note remembers a mark, unless it is as it was.
+func (w *Waker) note(agent string, was, is mark) {
+	if maps.Equal(is.Lines, was.Lines) && slices.Equal(is.Calls, was.Calls) {
+		return
+	}
+	data, err := json.Marshal(is)
+	if err == nil {
+		err = w.Index.Put(markKey(agent), data)
+	}
+	if err != nil {
+		w.Logger.Warn("wake is not noted", "agent", agent, "err", err)
+	}
+}
+
+// news looks for what an agent was neither shown nor woken for.
+func (w *Waker) news(ctx context.Context, agent string, was mark) (n news) {
+	self := w.Home.Address(agent)
+	signals, err := w.Mail.Signals(agent)
+	items, err2 := w.Mail.Unseen(agent, "")
+	if err != nil || err2 != nil {
+		w.Logger.Warn("agent is not woken, its mailbox cannot be read", "agent", agent, "err", err, "also", err2)
+		return n
+	}
+	for _, e := range newest(signals) {
+		key := callKey(e)
+		n.mark.Calls = append(n.mark.Calls, key)
+		if !slices.Contains(was.Calls, key) && callWakes(e) {
+			n.refs = append(n.refs, w.Refs.Call(e.Request))
+		}
+	}
+	n.mark.Lines = make(map[string]int64)
+	for _, item := range newest(items) {
+		known := was.Lines[item.Conversation]
+		n.mark.Lines[item.Conversation] = max(n.mark.Lines[item.Conversation], item.Seq, known)
+		if item.Seq > known && w.lineWakes(ctx, item, self) {
+			n.refs = append(n.refs, w.Refs.Message(item.Conversation, item.Seq))
+		}
+	}
+	return n
+}
+
+func newest[T any](list []T) []T { return list[max(0, len(list)-maxNews):] }
+
+// callKey is what an agent is woken for once: that it is called, or each outcome of a call
+// that it has placed.
+func callKey(e *envelope.Envelope) string {
+	if e.Type == envelope.Call {
+		return e.Request
+	}
+	return e.Request + " " + e.Status
+}
+
+// callWakes reports whether a call still asks for an answer, or has got one.
+func callWakes(e *envelope.Envelope) bool {
+	if e.Type != envelope.Call {
+		return true
+	}
+	switch call.State(e.Status) {
+	case call.Ringing, call.Queued, call.Missed, call.Busy:
+		return true
+	}
+	return false
+}
+
+// lineWakes reports whether a line is a message to the agent alone, or mentions it. One that
+// cannot be read wakes nobody: it is told of where it is looked at.
+func (w *Waker) lineWakes(ctx context.Context, item mailbox.Item, self envelope.Address) bool {
+	e, state, err := w.Lines(ctx, item.Conversation, item.Seq)
+	if err != nil || e.Type != envelope.Message || e.From.Same(self) {
+		return false
+	}
+	isSelf := func(to string) bool { return strings.EqualFold(to, self.Name) || strings.EqualFold(to, self.String()) }
+	return len(state.Present()) <= 2 || slices.ContainsFunc(e.To, isSelf) || Mentions(e.Content, self)
+}
+
+// Mentions reports whether a text calls an agent by its name or address, as in "@Nova" or
+// "@Nova@nyc".
+func Mentions(text string, a envelope.Address) bool {
+	for i := 0; i < len(text); {
+		at := strings.IndexByte(text[i:], '@')
+		if at < 0 {
+			return false
+		}
+		at += i
+		i = at + 1
+		end := i
+		for end < len(text) && isName(text[end]) {
+			end++
+		}
+		if at > 0 && isName(text[at-1]) || !strings.EqualFold(text[i:end], a.Name) { // of an address of mail, or of a host
+			continue
+		}
+		if end == len(text) || text[end] != '@' {
+			return true
+		}
+		host := end + 1
+		for host < len(text) && isName(text[host]) {
+			host++
+		}
+		if strings.EqualFold(text[end+1:host], a.Host) {
+			return true
+		}
+	}
+	return false
+}
+
+// isName reports whether a byte can be part of a name.
+func isName(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
+}
