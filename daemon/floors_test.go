@@ -27,9 +27,9 @@ var floors = [][]string{
 	{"daemon/text", "sync/peer/peertest", "sync/relay"},
 	{"daemon/roster", "daemon/ledger", "daemon/client", "daemon/away"},
 	{"daemon/deliver", "daemon/router", "daemon/files", "daemon/offline"},
-	{"daemon/desk", "daemon/switchboard", "daemon/copies", "daemon/courier", "daemon/neighbors", "daemon/waker"},
-	{"daemon/httpd"}, // doors
-	{"daemon"},       // wiring
+	{"daemon/desk", "daemon/switchboard", "daemon/copies", "daemon/courier", "daemon/neighbors", "daemon/reach", "daemon/waker"},
+	{"daemon/httpd", "daemon/mcpserver"}, // doors
+	{"daemon"},                           // wiring
 	{"daemon/daemontest", "cmd/duo/internal/guide", "cmd/duo/internal/doctor"},
 	{"cmd/duo", "cmd/duo-bench"},
 }
@@ -37,25 +37,26 @@ var floors = [][]string{
 // doors are the packages that may import a library. A library that is not here has
 // no business in this module. The benchmark measures one of them bare.
 var doors = map[string][]string{
-	"filippo.io/age":                     {"sync/relay"},
-	"github.com/danielgtaylor/huma/v2":   {"daemon/httpd"},
-	"github.com/fsnotify/fsnotify":       {"daemon/watch", "cmd/duo-bench"},
-	"github.com/go-json-experiment/json": {"maildir/envelope", "maildir/convlog", "sync/identity", "sync/link", "sync/relay"},
-	"github.com/gofrs/flock":             {"maildir"},
-	"github.com/google/uuid":             {"maildir/envelope", "maildir/convlog", "maildir/fsck"},
-	"github.com/gorilla/websocket":       {"daemon/httpd", "daemon/client", "sync/link"},
-	"github.com/pelletier/go-toml/v2":    {"maildir", "cmd/duo"},
-	"github.com/spf13/cobra":             {"cmd/duo"},
-	"github.com/spf13/pflag":             {"cmd/duo"},
-	"github.com/tidwall/buntdb":          {"daemon/index"},
-	"golang.org/x/sys":                   {"maildir/durable", "maildir/session"},
-	"golang.org/x/time":                  {"daemon/router", "daemon/courier", "daemon/switchboard", "daemon/waker", "sync/peer", "sync/relay"},
-	"golang.org/x/term":                  {"cmd/duo"},
+	"filippo.io/age":                         {"sync/relay"},
+	"github.com/danielgtaylor/huma/v2":       {"daemon/httpd"},
+	"github.com/fsnotify/fsnotify":           {"daemon/watch", "cmd/duo-bench"},
+	"github.com/go-json-experiment/json":     {"maildir/envelope", "maildir/convlog", "sync/identity", "sync/link", "sync/relay"},
+	"github.com/gofrs/flock":                 {"maildir"},
+	"github.com/google/uuid":                 {"maildir/envelope", "maildir/convlog", "maildir/fsck"},
+	"github.com/gorilla/websocket":           {"daemon/httpd", "daemon/client", "sync/link"},
+	"github.com/modelcontextprotocol/go-sdk": {"daemon/mcpserver"},
+	"github.com/pelletier/go-toml/v2":        {"maildir", "cmd/duo"},
+	"github.com/spf13/cobra":                 {"cmd/duo"},
+	"github.com/spf13/pflag":                 {"cmd/duo"},
+	"github.com/tidwall/buntdb":              {"daemon/index"},
+	"golang.org/x/sys":                       {"maildir/durable", "maildir/session"},
+	"golang.org/x/time":                      {"daemon/router", "daemon/courier", "daemon/switchboard", "daemon/waker", "sync/peer", "sync/relay"},
+	"golang.org/x/term":                      {"cmd/duo"},
 }
 
 // talks is what the command may import of the daemon: it starts one and
 // speaks to it, and what the files say it shows as the daemon would.
-var talks = []string{"daemon", "daemon/api", "daemon/client", "daemon/conv", "daemon/frame", "daemon/offline", "daemon/show", "daemon/text"}
+var talks = []string{"daemon", "daemon/api", "daemon/client", "daemon/conv", "daemon/frame", "daemon/mcpserver", "daemon/offline", "daemon/reach", "daemon/show", "daemon/text"}
 
 // TestFloors reads the source itself: what go list says may come from a cache.
 func TestFloors(t *testing.T) {

@@ -41,6 +41,7 @@ const (
 type Client struct {
 	socket string
 	agent  string
+	token  string
 
 	mu   sync.Mutex
 	idle []*wire // connections that wait for the next request
@@ -48,6 +49,18 @@ type Client struct {
 
 // New makes a client for the daemon at a socket. An empty agent is the operator.
 func New(socket, agent string) *Client { return &Client{socket: socket, agent: agent} }
+
+// WithToken makes a client that may do no more than the bearer of a token may.
+func WithToken(socket, token string) *Client { return &Client{socket: socket, token: token} }
+
+// Close closes the connections that wait for a request. The client can still be used.
+func (c *Client) Close() error {
+	var errs []error
+	for w := c.take(); w != nil; w = c.take() {
+		errs = append(errs, w.Close())
+	}
+	return errors.Join(errs...)
+}
 
 // request is one call of a route.
 type request struct {
@@ -115,7 +128,7 @@ func (c *Client) encode(r request) ([]byte, error) {
 			return nil, err
 		}
 	}
-	if strings.ContainsAny(c.agent+r.kind, "\r\n") {
+	if strings.ContainsAny(c.agent+c.token+r.kind, "\r\n") {
 		return nil, fmt.Errorf("%q is no name of an agent, or %q no media type", c.agent, r.kind)
 	}
 	method, path, _ := strings.Cut(r.route, " ")
@@ -129,6 +142,9 @@ func (c *Client) encode(r request) ([]byte, error) {
 	out := fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: duo\r\nContent-Length: %d\r\n", method, path, int64(len(body))+r.size)
 	if c.agent != "" {
 		out = fmt.Appendf(out, "%s: %s\r\n", api.AgentHeader, c.agent)
+	}
+	if c.token != "" {
+		out = fmt.Appendf(out, "Authorization: Bearer %s\r\n", c.token)
 	}
 	if r.body != nil {
 		out = append(out, "Content-Type: application/json\r\n"...)

@@ -75,6 +75,7 @@ func (c *Client) Shown(ctx context.Context, places []api.Place) error {
 type Events struct {
 	Conversation string // reference, empty for all of the agent's
 	After        *int64 // behind this seq of the conversation; nil for what is unseen
+	Cursor       string // instead of After: the next of an answer before
 	From         string
 	Types        []envelope.Type // none for all
 	Request      string          // id of a call: only what is told of it
@@ -89,7 +90,10 @@ func (c *Client) Events(ctx context.Context, e Events) (api.Messages, error) {
 	for _, kind := range e.Types {
 		query.Add("type", string(kind))
 	}
-	if e.After != nil {
+	switch {
+	case e.Cursor != "":
+		query.Set("after", e.Cursor)
+	case e.After != nil:
 		query.Set("after", strconv.FormatInt(*e.After, 10))
 	}
 	return call[api.Messages](ctx, c, request{route: api.RouteEvents, query: query, wait: e.Wait})

@@ -34,7 +34,7 @@ type Stream struct {
 func (c *Client) Stream(ctx context.Context, subscribe api.StreamRequest) (*Stream, error) {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) }
 	dialer := websocket.Dialer{NetDialContext: dial, HandshakeTimeout: handshakeTime}
-	conn, resp, err := dialer.DialContext(ctx, "ws://duo"+streamPath, http.Header{api.AgentHeader: {c.agent}})
+	conn, resp, err := dialer.DialContext(ctx, "ws://duo"+streamPath, c.header())
 	if errors.Is(err, websocket.ErrBadHandshake) && resp != nil {
 		defer resp.Body.Close()
 		return nil, problem(resp)
@@ -51,6 +51,18 @@ func (c *Client) Stream(ctx context.Context, subscribe api.StreamRequest) (*Stre
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// header says on whose behalf the stream is opened.
+func (c *Client) header() http.Header {
+	h := make(http.Header)
+	if c.agent != "" {
+		h.Set(api.AgentHeader, c.agent)
+	}
+	if c.token != "" {
+		h.Set("Authorization", "Bearer "+c.token)
+	}
+	return h
 }
 
 func (s *Stream) pong(data string) error {

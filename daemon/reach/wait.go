@@ -1,0 +1,103 @@
+package reach
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/maildir/envelope"
+)
+
+// IsOpen reports whether a call of that state can still be accepted.
+func IsOpen(state string) bool {
+	return slices.Contains([]string{api.CallRinging, api.CallQueued, api.CallMissed, api.CallBusy}, state)
+}
+
+// Events asks for what is new, and waits until there is something that is wanted: wanted
+// returns what it takes of a list. The rest is not asked for again.
+func (h *Host) Events(ctx context.Context, query client.Events, wait time.Duration, wanted func([]api.Message) ([]api.Message, error)) (list api.Messages, err error) {
+	_, err = Patiently(ctx, wait, func(step time.Duration) (bool, error) {
+		query.Wait = step
+		list, err = Ask(ctx, h, func(c *client.Client) (api.Messages, error) { return c.Events(ctx, query) })
+		if err != nil {
+			return false, err
+		}
+		query.Cursor = list.Next
+		list.Messages, err = wanted(list.Messages)
+		return len(list.Messages) > 0, err
+	})
+	return list, err
+}
+
+// Request asks for a call.
+func (h *Host) Request(ctx context.Context, ref string) (api.Request, error) {
+	return Ask(ctx, h, func(c *client.Client) (api.Request, error) { return c.Request(ctx, ref) })
+}
+
+// answerEvery bounds one step of a wait for an answer: the answer may have been shown to
+// another session of the same agent in between, and is then told no more.
+const answerEvery = 5 * time.Second
+
+// Answer waits until it is decided what comes of a call, or its caller is told that
+// nothing came yet. A match that has gone on is followed; moved tells of it.
+func (h *Host) Answer(ctx context.Context, r api.Request, wait time.Duration, moved func(from, to api.Request)) (api.Request, bool, error) {
+	done, err := Patiently(ctx, wait, func(step time.Duration) (bool, error) {
+		fresh, err := h.Request(ctx, r.ID)
+		for err == nil && fresh.Next != "" && fresh.State != api.CallAccepted {
+			before := fresh
+			if fresh, err = h.Request(ctx, before.Next); err == nil {
+				moved(before, fresh)
+			}
+		}
+		if err != nil {
+			return false, err
+		}
+		if r = fresh; !IsOpen(r.State) {
+			return true, nil
+		}
+		query := client.Events{Request: r.ID, Wait: min(step, answerEvery), Limit: 1}
+		told, err := Ask(ctx, h, func(c *client.Client) (api.Messages, error) { return c.Events(ctx, query) })
+		if err != nil || len(told.Messages) == 0 {
+			return false, err
+		}
+		if fresh, err = h.Request(ctx, r.ID); err != nil {
+			return false, err
+		}
+		r = fresh
+		return r.Next == "", nil
+	})
+	return r, done, err
+}
+
+// Reply waits for the next message by somebody else in a conversation who had been
+// shown the line asked. It returns nil when none came in time. When the conversation is
+// closed before one comes, it is the line that says so.
+func (h *Host) Reply(ctx context.Context, conversation string, asked int64, wait time.Duration) (*api.Message, error) {
+	var reply *api.Message
+	seq := asked
+	_, err := Patiently(ctx, wait, func(step time.Duration) (bool, error) {
+		query := client.Events{Conversation: conversation, After: &seq, Wait: step, Limit: 1}
+		found, err := Ask(ctx, h, func(c *client.Client) (api.Messages, error) { return c.Events(ctx, query) })
+		if err != nil {
+			return false, err
+		}
+		for _, m := range found.Messages {
+			seq = m.Envelope.Seq
+			says := m.Envelope.Type == envelope.Message && answersTo(m.Envelope, asked)
+			if !h.Is(m.Envelope.From) && (says || m.Envelope.Event == envelope.EventClose) {
+				reply = &m
+				return true, nil
+			}
+		}
+		return false, nil
+	})
+	return reply, err
+}
+
+// answersTo reports whether a message can be an answer to a line: its writer had been
+// shown the line, or names it. A writer that tells neither is believed.
+func answersTo(e *envelope.Envelope, seq int64) bool {
+	return e.After == nil || *e.After >= seq || e.ReplyTo.Seq == seq
+}
