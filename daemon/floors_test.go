@@ -26,7 +26,7 @@ var floors = [][]string{
 	{"daemon/show", "sync/peer"},
 	{"daemon/text", "sync/peer/peertest", "sync/relay"},
 	{"daemon/roster", "daemon/ledger", "daemon/client", "daemon/away"},
-	{"daemon/deliver", "daemon/router", "daemon/files", "daemon/offline"},
+	{"daemon/deliver", "daemon/router", "daemon/files", "daemon/offline", "daemon/attend"},
 	{"daemon/desk", "daemon/switchboard", "daemon/copies", "daemon/courier", "daemon/neighbors", "daemon/reach", "daemon/waker"},
 	{"daemon/httpd", "daemon/mcpserver"}, // doors
 	{"daemon"},                           // wiring
@@ -56,7 +56,7 @@ var doors = map[string][]string{
 
 // talks is what the command may import of the daemon: it starts one and
 // speaks to it, and what the files say it shows as the daemon would.
-var talks = []string{"daemon", "daemon/api", "daemon/client", "daemon/conv", "daemon/frame", "daemon/mcpserver", "daemon/offline", "daemon/reach", "daemon/show", "daemon/text"}
+var talks = []string{"daemon", "daemon/api", "daemon/attend", "daemon/client", "daemon/conv", "daemon/frame", "daemon/mcpserver", "daemon/offline", "daemon/reach", "daemon/show", "daemon/text"}
 
 // TestFloors reads the source itself: what go list says may come from a cache.
 func TestFloors(t *testing.T) {
