@@ -31,6 +31,7 @@ var floors = [][]string{
 	{"daemon/httpd", "daemon/mcpserver"}, // doors
 	{"daemon"},                           // wiring
 	{"daemon/daemontest", "cmd/duo/internal/guide", "cmd/duo/internal/doctor"},
+	{"cmd/duo/internal/hook"},
 	{"cmd/duo", "cmd/duo-bench"},
 }
 

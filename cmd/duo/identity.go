@@ -101,6 +101,10 @@ func (a *app) fromFolder(home *maildir.Home) (*identity, error) {
 	if err != nil {
 		return nil, nil // a removed working folder says nothing
 	}
+	return a.fromFolderAbove(home, dir)
+}
+
+func (a *app) fromFolderAbove(home *maildir.Home, dir string) (*identity, error) {
 	for {
 		path := filepath.Join(dir, folderFile)
 		name, err := agentOfFolder(path)

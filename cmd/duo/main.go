@@ -11,7 +11,12 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	code := newApp().run(ctx, os.Args[1:])
+	a := newApp()
+	run := a.run
+	if isHook(os.Args[1:]) {
+		run = a.runHook // by itself: to make all the commands takes longer than a hook may
+	}
+	code := run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
 }

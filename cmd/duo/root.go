@@ -91,6 +91,7 @@ func newRoot(a *app) *cobra.Command {
 	add(groupIntegrate, newMCP(a), newAttend(a), newGuide(a))
 	add(groupHosts, newPair(a), newPeer(a))
 	add(groupHost, newDaemon(a), newUp(a), newDown(a), newStatus(a), newFsck(a), newConfig(a), newToken(a), newVersion(a), newCompletion(a))
+	root.AddCommand(newHook(a))
 	return root
 }
 

@@ -188,7 +188,7 @@ func (b *Book) read() (page, error) {
 }
 
 func (b *Book) change(change func(*page)) error {
-	if err := durable.Mkdir(filepath.Dir(b.path), 0o700); err != nil {
+	if err := makeFolder(filepath.Dir(b.path)); err != nil {
 		return err
 	}
 	unlock, err := lock(b.path + lockSuffix)

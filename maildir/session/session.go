@@ -136,7 +136,7 @@ func read(path string) (*Binding, error) {
 // binding, while nobody else changes it. Where change returns an error, or leaves no
 // agent in it, nothing is written.
 func Update(home *maildir.Home, k Key, change func(*Binding) error) error {
-	if err := durable.Mkdir(home.SessionsDir(), 0o700); err != nil {
+	if err := makeFolder(home.SessionsDir()); err != nil {
 		return err
 	}
 	path := k.path(home)

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/claude-duo/duo/cmd/duo/internal/hook"
+	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/maildir"
+	"github.com/spf13/cobra"
+)
+
+// newHook explains what main runs by itself, without the other commands: see isHook.
+func newHook(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "hook CLIENT EVENT", Short: "What client programs run at the events of a session", Hidden: true,
+		Long: `What client programs run at the events of a session, as duo install sets it up. It reads
+what the client tells of the event on standard input, and prints what the model is to be
+told, as the client takes it. Whatever goes wrong, it prints nothing and succeeds; with
+DUO_HOOK_LOG=FILE it notes there what that was.`,
+		Example: "  duo hook claude prompt < event.json", ValidArgs: hook.Clients(), DisableFlagParsing: true,
+		RunE: func(cmd *cobra.Command, args []string) error { return cmd.Help() },
+	}
+}
+
+// isHook reports whether a command line is a hook that a client runs.
+func isHook(args []string) bool {
+	return len(args) == 3 && args[0] == "hook" && !strings.HasPrefix(args[1], "-") && !strings.HasPrefix(args[2], "-")
+}
+
+func (a *app) runHook(ctx context.Context, args []string) int {
+	return hook.Run(ctx, hook.Host{
+		Env: a.env, In: a.in, Out: os.Stdout, Err: a.stderr, Now: time.Now,
+		Open: func() (*maildir.Home, error) { return a.openHome(maildir.Open) },
+		Who:  a.unboundSelf, Here: giveSign, Pause: pause,
+	}, args[1], args[2])
+}
+
+// unboundSelf finds out who a session is that is bound to no agent. What names an agent
+// that there is not says nothing.
+func (a *app) unboundSelf(home *maildir.Home, folder string) (hook.Self, error) {
+	if !filepath.IsAbs(folder) {
+		folder, _ = os.Getwd() // a removed one says nothing
+	}
+	for _, source := range []func() (*identity, error){
+		func() (*identity, error) { return a.fromEnvironment(home) },
+		func() (*identity, error) { return a.fromFolderAbove(home, folder) },
+	} {
+		if self, err := source(); err == nil && self != nil {
+			return hook.Self{Agent: self.Name}, nil
+		}
+	}
+	names, err := registered(home, maxListed)
+	if err != nil {
+		return hook.Self{}, err
+	}
+	if len(names) == 1 {
+		return hook.Self{Agent: names[0], Only: true}, nil
+	}
+	slices.SortFunc(names, compareNames)
+	return hook.Self{Agents: names}, nil
+}
+
+const signWithin = 2 * time.Second
+
+// giveSign asks the daemon something as an agent, which it takes as a sign of life. That
+// there is no daemon is no error: then nobody can see whether the agent is there.
+func giveSign(ctx context.Context, home *maildir.Home, agent string) {
+	ctx, cancel := context.WithTimeout(ctx, signWithin)
+	defer cancel()
+	_, _ = client.New(home.SocketPath(), agent).Me(ctx)
+}
