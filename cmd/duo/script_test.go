@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/claude-duo/duo/daemon/daemontest"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -25,21 +28,23 @@ func TestMain(m *testing.M) {
 //
 //	exits CODE COMMAND...  runs a command and wants its exit code
 //	grab NAME REGEXP       sets a variable to the group of a match in the last stdout
-//	until COMMAND...       runs a command until it succeeds, for at most 10 s
-//	appear PATTERN...      waits until files are there, or with ! gone, for at most 10 s
+//	until COMMAND...       runs a command until it succeeds, for at most a minute
+//	appear PATTERN...      waits until files are there, or with ! gone, for at most a minute
+//
+// In config.toml of a home, FREE is a port on which nobody listens.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-		Setup:               setup,
+		Setup:               func(env *testscript.Env) error { return setup(t, env) },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "grab": grab, "until": until, "appear": appear,
 		},
 	})
 }
 
-func setup(env *testscript.Env) error {
+func setup(t *testing.T, env *testscript.Env) error {
 	work := env.WorkDir
 	for name, value := range map[string]string{
 		"HOME": work, "DUO_HOME": filepath.Join(work, "home"), "XDG_DATA_HOME": filepath.Join(work, "data"),
@@ -53,8 +58,23 @@ func setup(env *testscript.Env) error {
 	for _, name := range []string{"home", "lon", "hub"} {
 		home := &maildir.Home{Dir: filepath.Join(work, name)}
 		env.Defer(func() { stopDaemon(env.T(), home) })
+		if err := fillPort(t, filepath.Join(home.Dir, "config.toml")); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// fillPort writes a port of its own into the configuration of a home, where it asks for one.
+func fillPort(t *testing.T, path string) error {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, bytes.ReplaceAll(text, []byte("127.0.0.1:FREE"), []byte(daemontest.FreeAddress(t))), 0o600)
 }
 
 const patienceOfTests = time.Minute

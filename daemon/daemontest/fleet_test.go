@@ -266,6 +266,12 @@ func (f *fleet) problems() (problems []string) {
 			problems = append(problems, fmt.Sprintf("%d envelopes wait at %s", len(waiting), f.hosts[i].name))
 		}
 	}
+	if len(problems) > 0 {
+		for _, h := range f.hosts[1:] {
+			p, err := h.as("").Peer(context.Background(), f.hosts[0].name)
+			problems = append([]string{fmt.Sprintf("%s: %s, %v", h.name, daemontest.JSON(p), err)}, problems...)
+		}
+	}
 	return problems
 }
 
