@@ -310,8 +310,8 @@ func TestWhatAnotherHostSaysIsMadeToFit(t *testing.T) {
 		lon, _ := meet(t, nyc)
 		bob := `{"name":"Bob","id":"../../x","address":"Atlas@nyc","host":"nyc","link":"up","folder":"/etc","unregistered":true,` +
 			`"capabilities":["go","two words","","sql"],"description":"` + strings.Repeat("é", 1001) + `","platform":"a\nb","accepts":"everything",` +
-			`"status":"godlike","note":"x\ny","lastSeen":99999999999999,"open":-5,"unread":7,"listening":true}`
-		err := lon.say(whole, bob, `{"name":"carla","status":"ringing","open":-5,"unread":99999999999,"lastSeen":-1,"accepts":"nobody"}`)
+			`"status":"godlike","note":"x\ny","lastSeen":99999999999999,"open":-5,"unread":7,"listening":true,"wake":"at once"}`
+		err := lon.say(whole, bob, `{"name":"carla","status":"ringing","open":-5,"unread":99999999999,"lastSeen":-1,"accepts":"nobody","wake":"manual"}`)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -324,7 +324,7 @@ func TestWhatAnotherHostSaysIsMadeToFit(t *testing.T) {
 		if diff := cmp.Diff(want, *list[0].Far); diff != "" {
 			t.Errorf("Bob (-want +got):\n%s", diff)
 		}
-		want = api.Agent{Name: "carla", Address: "carla@lon", Host: "lon", Link: "up", Capabilities: []string{}, Accepts: "nobody", Status: "ringing", Unread: 1_000_000}
+		want = api.Agent{Name: "carla", Address: "carla@lon", Host: "lon", Link: "up", Capabilities: []string{}, Accepts: "nobody", Status: "ringing", Unread: 1_000_000, Wake: "manual"}
 		if diff := cmp.Diff(want, *list[1].Far); diff != "" {
 			t.Errorf("carla (-want +got):\n%s", diff)
 		}

@@ -54,8 +54,14 @@ type reach struct {
 	mu    sync.Mutex
 	taken time.Time
 	by    map[string][]Session // by folder name
-	told  map[string]string    // what Capability has said at the last look at changes, of those with sessions
+	stood map[string]standing  // at the last look at changes, of those with sessions
 	codex bool                 // the program is there
+}
+
+// standing is how an agent was found.
+type standing struct {
+	says    string // what Capability has said
+	reached bool   // by a session
 }
 
 // sessions are those of an agent, as they were at most age ago.
@@ -137,26 +143,29 @@ func (w *Waker) ways(agent string) (ways []way, later bool) {
 }
 
 // changes are the agents of whom Capability says something else than at the last call, and
-// what it said then.
-func (w *Waker) changes() map[string]string {
+// those whom no session reaches any more.
+func (w *Waker) changes() (other, left []string) {
 	w.reach.mu.Lock()
 	defer w.reach.mu.Unlock()
 	w.refresh(lookAge)
-	changed := make(map[string]string)
-	is := make(map[string]string, len(w.by))
-	for agent, sessions := range w.by {
-		is[agent] = w.capability(agent, sessions, w.codex)
+	stands := make(map[string]standing, len(w.by))
+	for agent := range w.stood {
+		stands[agent] = standing{}
 	}
-	for agent, was := range w.told {
-		if _, there := is[agent]; !there && w.capability(agent, nil, false) != was {
-			changed[agent] = was
+	for agent := range w.by {
+		stands[agent] = standing{}
+	}
+	for agent := range stands {
+		was, is := w.stood[agent], standing{w.capability(agent, w.by[agent], w.codex), slices.ContainsFunc(w.by[agent], Session.reached)}
+		stands[agent] = is
+		if was.says != is.says {
+			other = append(other, agent)
+		}
+		if was.reached && !is.reached {
+			left = append(left, agent)
 		}
 	}
-	for agent, says := range is {
-		if was := w.told[agent]; was != says {
-			changed[agent] = was
-		}
-	}
-	w.told = is
-	return maps.Clone(changed)
+	maps.DeleteFunc(stands, func(agent string, _ standing) bool { return len(w.by[agent]) == 0 })
+	w.stood = stands
+	return other, left
 }

@@ -20,7 +20,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/work"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/session"
@@ -241,13 +240,14 @@ func (w *Waker) forget() {
 	}
 }
 
-// watch tells of those who learn of what comes in another way than before. Whom something
+// watch tells of those who learn of what comes in another way than before. Whom a session
 // has reached until now may have to be woken.
 func (w *Waker) watch() {
-	for agent, was := range w.changes() {
+	other, left := w.changes()
+	for _, agent := range other {
 		w.Changed(agent)
-		if was == api.WakePush {
-			w.Waits(agent)
-		}
+	}
+	for _, agent := range left {
+		w.Waits(agent)
 	}
 }
