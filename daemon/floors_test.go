@@ -31,7 +31,7 @@ var floors = [][]string{
 	{"daemon/httpd", "daemon/mcpserver"}, // doors
 	{"daemon"},                           // wiring
 	{"daemon/daemontest", "cmd/duo/internal/guide", "cmd/duo/internal/doctor"},
-	{"cmd/duo/internal/hook"},
+	{"cmd/duo/internal/hook", "cmd/duo/internal/clients"},
 	{"cmd/duo", "cmd/duo-bench"},
 }
 
@@ -46,9 +46,11 @@ var doors = map[string][]string{
 	"github.com/google/uuid":                 {"maildir/envelope", "maildir/convlog", "maildir/fsck"},
 	"github.com/gorilla/websocket":           {"daemon/httpd", "daemon/client", "sync/link"},
 	"github.com/modelcontextprotocol/go-sdk": {"daemon/mcpserver"},
-	"github.com/pelletier/go-toml/v2":        {"maildir", "cmd/duo"},
+	"github.com/pelletier/go-toml/v2":        {"maildir", "cmd/duo", "cmd/duo/internal/clients"},
+	"github.com/rogpeppe/go-internal":        {"cmd/duo/internal/clients"},
 	"github.com/spf13/cobra":                 {"cmd/duo"},
 	"github.com/spf13/pflag":                 {"cmd/duo"},
+	"github.com/tailscale/hujson":            {"cmd/duo/internal/clients"},
 	"github.com/tidwall/buntdb":              {"daemon/index"},
 	"golang.org/x/sys":                       {"maildir/durable", "maildir/session"},
 	"golang.org/x/time":                      {"daemon/router", "daemon/courier", "daemon/switchboard", "daemon/waker", "sync/peer", "sync/relay"},

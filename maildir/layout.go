@@ -102,6 +102,9 @@ func (h *Home) PidPath() string { return filepath.Join(h.RunDir(), "daemon.pid")
 // DaemonLogPath is where a daemon that started by itself writes its log.
 func (h *Home) DaemonLogPath() string { return filepath.Join(h.RunDir(), "daemon.log") }
 
+// ClientsDir holds what client programs read from the home, and what was installed in them.
+func (h *Home) ClientsDir() string { return filepath.Join(h.Dir, "clients") }
+
 // SessionsDir holds which agent a session of a client program speaks as.
 func (h *Home) SessionsDir() string { return filepath.Join(h.RunDir(), "sessions") }
 

@@ -88,7 +88,7 @@ func newRoot(a *app) *cobra.Command {
 	add(groupTalk, newCall(a), newAccept(a), newReject(a), newCancel(a), newMatch(a), newMessage(a), newSend(a), newReply(a),
 		newCreate(a), newJoin(a), newInvite(a), newTyping(a), newLeave(a), newClose(a))
 	add(groupRead, newInbox(a), newRead(a), newPoll(a), newWait(a), newWatch(a), newList(a), newLog(a), newReceipts(a), newGet(a))
-	add(groupIntegrate, newMCP(a), newAttend(a), newGuide(a))
+	add(groupIntegrate, newInstall(a), newUninstall(a), newMCP(a), newAttend(a), newGuide(a))
 	add(groupHosts, newPair(a), newPeer(a))
 	add(groupHost, newDaemon(a), newUp(a), newDown(a), newStatus(a), newFsck(a), newConfig(a), newToken(a), newVersion(a), newCompletion(a))
 	root.AddCommand(newHook(a))

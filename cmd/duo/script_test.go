@@ -55,6 +55,8 @@ func setup(t *testing.T, env *testscript.Env) error {
 	} {
 		env.Setenv(name, value)
 	}
+	programs, _, _ := strings.Cut(env.Getenv("PATH"), string(filepath.ListSeparator))
+	env.Setenv("BIN", programs) // with nothing in it but duo
 	for _, name := range []string{"home", "lon", "hub"} {
 		home := &maildir.Home{Dir: filepath.Join(work, name)}
 		env.Defer(func() { stopDaemon(env.T(), home) })

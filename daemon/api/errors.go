@@ -69,12 +69,13 @@ const (
 	DaemonUnreachable    Code = "daemon_unreachable"
 	Stopping             Code = "stopping"
 	AlreadyRunning       Code = "already_running"
-	OnItsWay             Code = "on_its_way" // a file that another host has still to send
-	Pending              Code = "pending"    // a wait ended with nothing; not an error
-	TooSlow              Code = "too_slow"   // the request did not come to its end
-	Declined             Code = "declined"   // who was called does not talk now
-	NotSent              Code = "not_sent"   // a drop was refused: outbox/failed has it
-	QueueFull            Code = "queue_full" // too much waits for another host
+	AlreadyInstalled     Code = "already_installed" // in a client, in another way
+	OnItsWay             Code = "on_its_way"        // a file that another host has still to send
+	Pending              Code = "pending"           // a wait ended with nothing; not an error
+	TooSlow              Code = "too_slow"          // the request did not come to its end
+	Declined             Code = "declined"          // who was called does not talk now
+	NotSent              Code = "not_sent"          // a drop was refused: outbox/failed has it
+	QueueFull            Code = "queue_full"        // too much waits for another host
 )
 
 type meaning struct {
@@ -128,6 +129,7 @@ var meanings = map[Code]meaning{
 	DaemonUnreachable:    {ExitUnavailable, http.StatusServiceUnavailable, true},
 	Stopping:             {ExitUnavailable, http.StatusServiceUnavailable, true},
 	AlreadyRunning:       {ExitConflict, http.StatusConflict, false},
+	AlreadyInstalled:     {ExitConflict, http.StatusConflict, false},
 	OnItsWay:             {ExitUnavailable, http.StatusServiceUnavailable, true},
 	Pending:              {ExitPending, http.StatusRequestTimeout, true},
 	TooSlow:              {ExitUnavailable, http.StatusRequestTimeout, true},

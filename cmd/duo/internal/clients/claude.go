@@ -1,0 +1,148 @@
+package clients
+
+import (
+	"bytes"
+	"encoding/json"
+	"path/filepath"
+	"strings"
+)
+
+// claude is Claude Code. Its plugin is a folder that the client reads in place; where there
+// is no claude command, the same hooks, server and skill go into its own files. Never both:
+// the hooks would run twice.
+type claude struct{}
+
+func (claude) title() string   { return "Claude Code" }
+func (claude) program() string { return "claude" }
+
+func (claude) dir(env Env) string { return env.or("CLAUDE_CONFIG_DIR", ".claude") }
+
+func (c claude) folders(env Env) []string { return []string{c.dir(env)} }
+
+// account is the file in which Claude Code keeps a user's MCP servers, among much else.
+func (c claude) account(env Env) string {
+	if dir := env.Getenv("CLAUDE_CONFIG_DIR"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, ".claude.json")
+	}
+	return env.at(".claude.json")
+}
+
+// hooks are the events of which duo wants to hear, each with what is run then. The last one
+// is left running: it wakes an idle session.
+func (claude) hooks(command string) []entry {
+	one := func(event, name string, seconds int) hook {
+		return hook{Type: "command", Command: command, Args: []string{"hook", "claude", name}, Timeout: seconds}
+	}
+	wake := one("Stop", "wake", 24*60*60)
+	wake.AsyncRewake = true
+	var list []entry
+	add := func(event, name, matcher string, h hook) {
+		list = append(list, entry{at: []string{"hooks", event}, event: name, value: group{matcher, []hook{h}}})
+	}
+	add("SessionStart", "session-start", "startup|resume|clear|compact|fork", one("SessionStart", "session-start", 10))
+	add("UserPromptSubmit", "prompt", "", one("UserPromptSubmit", "prompt", 5))
+	add("PostToolBatch", "tool-batch", "", one("PostToolBatch", "tool-batch", 5))
+	add("Stop", "stop", "", one("Stop", "stop", 10))
+	add("Stop", "wake", "", wake)
+	add("SessionEnd", "session-end", "", one("SessionEnd", "session-end", 2))
+	return list
+}
+
+func (c claude) files(env Env, scope Scope) []file {
+	command := env.command(scope)
+	settings, servers, skill := filepath.Join(c.dir(env), "settings.json"), c.account(env), filepath.Join(c.dir(env), "skills")
+	if scope == Project {
+		settings, servers, skill = env.inProject(".claude", "settings.json"), env.inProject(".mcp.json"), env.inProject(".claude", "skills")
+	}
+	return []file{
+		{"settings", settings, entries{client: "claude", list: c.hooks(command)}},
+		{"servers", servers, entries{client: "claude", list: []entry{mcpServer(command)}}},
+		{"skill", filepath.Join(skill, "duo", "SKILL.md"), whole(env.Skill)},
+	}
+}
+
+const claudeDescription = "Agents find each other, call each other and write to each other"
+
+// plugin is a marketplace of one plugin.
+func (c claude) plugin(env Env) *plugin {
+	dir := filepath.Join(env.Dir, "claude")
+	in := func(role string, content content, path ...string) file {
+		return file{role, filepath.Join(append([]string{dir}, path...)...), content}
+	}
+	type named struct {
+		Name string `json:"name"`
+	}
+	type listed struct {
+		Name        string `json:"name"`
+		Source      string `json:"source"`
+		Description string `json:"description"`
+	}
+	return &plugin{
+		files: []file{
+			in("marketplace", pretty(struct {
+				Name        string   `json:"name"`
+				Owner       named    `json:"owner"`
+				Description string   `json:"description"`
+				Plugins     []listed `json:"plugins"`
+			}{"duo", named{"duo"}, claudeDescription, []listed{{"duo", "./duo", claudeDescription}}}), ".claude-plugin", "marketplace.json"),
+			in("plugin", pretty(struct {
+				Name        string `json:"name"`
+				Version     string `json:"version"`
+				Description string `json:"description"`
+				Author      named  `json:"author"`
+			}{"duo", pluginVersion, claudeDescription, named{"duo"}}), "duo", ".claude-plugin", "plugin.json"),
+			in("plugin-servers", pretty(wrap{"mcpServers", wrap{"duo", server{env.Duo, []string{"mcp"}}}}), "duo", ".mcp.json"),
+			in("plugin-hooks", fresh(entries{client: "claude", list: c.hooks(env.Duo)}), "duo", "hooks", "hooks.json"),
+			in("plugin-skill", whole(env.Skill), "duo", "skills", "duo", "SKILL.md"),
+			{"settings", filepath.Join(c.dir(env), "settings.json"), entries{client: "claude", list: []entry{
+				{at: []string{"extraKnownMarketplaces", "duo"}, value: wrap{"source", struct {
+					Source string `json:"source"`
+					Path   string `json:"path"`
+				}{"directory", dir}}},
+				{at: []string{"enabledPlugins", "duo@duo"}, value: true},
+			}}},
+		},
+		in: [][]string{
+			{"claude", "plugin", "marketplace", "add", dir},
+			{"claude", "plugin", "install", "duo@duo", "--scope", "user"},
+		},
+		out: [][]string{
+			{"claude", "plugin", "uninstall", "duo@duo", "--scope", "user"},
+			{"claude", "plugin", "marketplace", "remove", "duo"},
+		},
+	}
+}
+
+// pluginVersion is what clients show of what we give them. They read it in place, so it need
+// not change for them to see what is new.
+const pluginVersion = "0.1.0"
+
+// fresh is a new file with the entries in it.
+func fresh(e entries) whole {
+	text, _, err := e.put(nil)
+	if err != nil {
+		panic("write entries into an empty file: " + err.Error()) // it has no place that is taken
+	}
+	return text
+}
+
+// pretty is a new file with a value of ours.
+func pretty(value any) whole {
+	var b bytes.Buffer
+	_ = json.Indent(&b, encode(value), "", "  ") // it is JSON
+	return append(b.Bytes(), '\n')
+}
+
+func (claude) notes(_ Env, scope Scope) []string {
+	notes := []string{"Claude Code reads this when a session starts"}
+	if scope == Project {
+		notes = append(notes, "everyone who opens the project needs duo on the PATH, and is asked once to approve .mcp.json")
+	}
+	return notes
+}
+
+// oneLine is the first line of what a client printed.
+func oneLine(out []byte) string {
+	first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	return first
+}
