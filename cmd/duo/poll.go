@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
@@ -47,17 +46,21 @@ func (a *app) runPoll(ctx context.Context, o pollOptions) error {
 		return err
 	}
 	query := client.Events{Conversation: o.conversation, Limit: o.limit}
-	list, err := a.events(ctx, query, time.Duration(o.wait), func(api.Message) bool { return true })
+	lease := a.lease(o.peek)
+	list, err := a.events(ctx, query, time.Duration(o.wait), lease.take)
 	if client.Unreachable(err) && o.wait == 0 {
 		files, offlineErr := a.offline(err)
 		if offlineErr != nil {
 			return offlineErr
 		}
-		list, err = files.Fresh(ctx, o.conversation, o.limit)
+		if list, err = files.Fresh(ctx, o.conversation, o.limit); err == nil {
+			list.Messages, err = lease.take(list.Messages)
+		}
 	}
 	if err != nil {
 		return err
 	}
+	lease.tell()
 	if len(list.Messages) > 0 {
 		return a.reveal(ctx, list, revealOptions{keep: o.peek})
 	}
@@ -85,12 +88,20 @@ func (a *app) nothing(list api.Messages, pending *api.Error) error {
 	return pending
 }
 
-// events asks for what is new, and waits until there is something that is wanted.
-func (a *app) events(ctx context.Context, query client.Events, wait time.Duration, wanted func(api.Message) bool) (list api.Messages, err error) {
+// events asks for what is new, and waits until there is something of which take keeps
+// some. What it does not keep is passed over, until nothing new has come for a while.
+func (a *app) events(ctx context.Context, query client.Events, wait time.Duration, take func([]api.Message) ([]api.Message, error)) (list api.Messages, err error) {
 	_, err = a.patiently(ctx, wait, func(step time.Duration) (bool, error) {
 		query.Wait = step
 		list, err = ask(ctx, a, func(c *client.Client) (api.Messages, error) { return c.Events(ctx, query) })
-		list.Messages = slices.DeleteFunc(list.Messages, func(m api.Message) bool { return !wanted(m) })
+		if err != nil {
+			return false, err
+		}
+		query.Cursor = list.Next
+		if len(list.Messages) == 0 {
+			query.Cursor = ""
+		}
+		list.Messages, err = take(list.Messages)
 		return len(list.Messages) > 0, err
 	})
 	return list, err

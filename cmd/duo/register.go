@@ -121,7 +121,8 @@ func newWhoami(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "whoami", Short: "Tell who you are, and why",
 		Long: `Tell which agent commands act as, and what says so: --as, DUO_AS, the session of your
-client program, .duo.toml in this folder or above, or that there is only one agent.`,
+client program, .duo.toml in this folder or above, or that there is only one agent.
+It lists the sessions that are this agent now: each item in the inbox goes to one of them.`,
 		Example: "  duo whoami", Args: noArgs, ValidArgsFunction: noCompletion,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runWhoami(cmd.Context()) },
 	}
@@ -134,6 +135,8 @@ type self struct {
 	Detail  string `json:"detail,omitempty"`
 	Client  string `json:"client,omitempty"`
 	Session string `json:"session,omitempty"`
+
+	Sessions []liveSession `json:"sessions,omitempty"`
 }
 
 func (a *app) runWhoami(ctx context.Context) error {
@@ -156,7 +159,10 @@ func (a *app) runWhoami(ctx context.Context) error {
 	if me.Session != nil {
 		answer.Client, answer.Session = me.Session.Client, me.Session.ID
 	}
-	return a.print(answer, func() { a.text().Whoami(agent, strings.TrimSpace(me.Source+" "+me.Detail)) })
+	answer.Sessions = a.liveSessions(me.Name)
+	return a.print(answer, func() {
+		a.text().Whoami(agent, strings.TrimSpace(me.Source+" "+me.Detail), described(answer.Sessions)...)
+	})
 }
 
 func newUnregister(a *app) *cobra.Command {

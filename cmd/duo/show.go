@@ -40,7 +40,7 @@ func (a *app) runShow(ctx context.Context, ref string) error {
 	case err != nil:
 		return err
 	case found.Agent != nil:
-		return a.print(found.Agent, func() { a.text().Agent(*found.Agent) })
+		return a.showAgent(*found.Agent)
 	case found.Request != nil:
 		r := *found.Request
 		r.Content, r.Data = "", nil
@@ -51,6 +51,20 @@ func (a *app) runShow(ctx context.Context, ref string) error {
 		return a.print(withoutBody(*found.Message), func() { a.text().AboutMessage(*found.Message) })
 	}
 	return api.Errorf(api.Internal, "the daemon found nothing for %q", ref)
+}
+
+// shown is an agent and, where it is one of this host, its sessions.
+type shown struct {
+	api.Agent
+	Sessions []liveSession `json:"sessions,omitempty"`
+}
+
+func (a *app) showAgent(agent api.Agent) error {
+	what := shown{Agent: agent}
+	if agent.Host == a.opened.Host.Name {
+		what.Sessions = a.liveSessions(agent.Name)
+	}
+	return a.print(what, func() { a.text().Agent(agent, described(what.Sessions)...) })
 }
 
 // withoutBody is a message without what only its being read shows.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -112,10 +113,14 @@ func (a *app) waitAny(ctx context.Context, o waitOptions) error {
 		query.Types = []envelope.Type{envelope.Call}
 		wanted = func(m api.Message) bool { return text.CanAccept(m.Envelope.Status) } // not what became of one
 	}
-	list, err := a.events(ctx, query, time.Duration(o.timeout), wanted)
+	lease := a.lease(o.peek || o.after.seq != nil) // seen or not is asked for to look at
+	list, err := a.events(ctx, query, time.Duration(o.timeout), func(list []api.Message) ([]api.Message, error) {
+		return lease.take(slices.DeleteFunc(list, func(m api.Message) bool { return !wanted(m) }))
+	})
 	if err != nil {
 		return err
 	}
+	lease.tell()
 	if len(list.Messages) == 0 {
 		return a.nothing(list, api.Errorf(api.Pending, "nothing came in %s, which is not an error", brief(time.Duration(o.timeout))).WithNext("%s", shellLine(append([]string{"duo"}, a.args...)...)))
 	}
@@ -133,7 +138,7 @@ func (a *app) waitForAnswer(ctx context.Context, o waitOptions, args []string) e
 	}
 	if ref == "" {
 		query := client.Events{From: o.from, Types: []envelope.Type{envelope.Accept, envelope.Reject}, Limit: 1}
-		list, err := a.events(ctx, query, time.Duration(o.timeout), func(api.Message) bool { return true })
+		list, err := a.events(ctx, query, time.Duration(o.timeout), a.lease(o.peek).take)
 		if err != nil {
 			return err
 		}

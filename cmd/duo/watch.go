@@ -58,13 +58,14 @@ You act as nobody then, and nothing is marked seen.`,
 
 // watching is one run of duo watch.
 type watching struct {
-	app  *app
-	opts watchOptions
-	ask  api.StreamRequest
-	last map[string]int64  // highest seq that was printed, by conversation
-	told map[string]string // what was printed last of each call: its type and state
-	left int               // messages until the end
-	live bool              // a stream has been open
+	app   *app
+	opts  watchOptions
+	lease *lease
+	ask   api.StreamRequest
+	last  map[string]int64  // highest seq that was printed, by conversation
+	told  map[string]string // what was printed last of each call: its type and state
+	left  int               // messages until the end
+	live  bool              // a stream has been open
 }
 
 func (a *app) runWatch(ctx context.Context, o watchOptions, refs []string) error {
@@ -75,7 +76,7 @@ func (a *app) runWatch(ctx context.Context, o watchOptions, refs []string) error
 		return err
 	}
 	w := &watching{
-		app: a, opts: o, last: make(map[string]int64), told: make(map[string]string), left: o.count,
+		app: a, opts: o, lease: a.lease(o.peek || o.all), last: make(map[string]int64), told: make(map[string]string), left: o.count,
 		ask: api.StreamRequest{Conversations: refs, Own: o.own, Typing: o.typing, Presence: o.presence},
 	}
 	return w.run(ctx)
@@ -152,7 +153,11 @@ func (w *watching) stream(ctx context.Context) (done bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		if !w.fresh(m.Envelope) {
+		mine, err := w.mine(m)
+		if err != nil {
+			return false, err
+		}
+		if !mine || !w.fresh(m.Envelope) {
 			continue
 		}
 		if err := w.show(stream, m); err != nil {
@@ -162,6 +167,21 @@ func (w *watching) stream(ctx context.Context) (done bool, err error) {
 			return true, nil
 		}
 	}
+}
+
+// mine reports whether a line is for this session of the agent to act on.
+func (w *watching) mine(m api.Message) (bool, error) {
+	if !w.acts(m) {
+		return true, nil
+	}
+	mine, err := w.lease.take([]api.Message{m})
+	return len(mine) > 0, err
+}
+
+// acts reports whether a line is one that is marked seen when it was printed.
+func (w *watching) acts(m api.Message) bool {
+	kept := m.Envelope.Seq > 0 || m.Envelope.Request != ""
+	return !w.opts.peek && !w.opts.all && kept && !w.app.isMe(m.Envelope.From)
 }
 
 // fresh reports whether a line was not printed yet, and notes that it is now. A stream
@@ -193,8 +213,7 @@ func (w *watching) show(stream *client.Stream, m api.Message) error {
 	if err := w.app.flush(); err != nil {
 		return err
 	}
-	kept := m.Envelope.Seq > 0 || m.Envelope.Request != ""
-	if w.opts.peek || w.opts.all || !kept || w.app.isMe(m.Envelope.From) {
+	if !w.acts(m) {
 		return nil
 	}
 	return stream.Confirm(placeOf(m), api.Seen)

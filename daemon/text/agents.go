@@ -42,8 +42,8 @@ func (w *Writer) Agents(list api.Agents, found bool) {
 	}
 }
 
-// Agent describes an agent.
-func (w *Writer) Agent(agent api.Agent) {
+// Agent describes an agent, with what is to be told of its sessions.
+func (w *Writer) Agent(agent api.Agent, sessions ...string) {
 	w.Say("%s", w.Bold(w.Local(agent.Address)))
 	w.Field("capabilities", strings.Join(agent.Capabilities, ","))
 	w.Field("description", agent.Description)
@@ -60,15 +60,24 @@ func (w *Writer) Agent(agent api.Agent) {
 	}
 	w.Field("accepts", agent.Accepts)
 	w.Say("open: %s", Count(agent.Open, "conversation"))
+	w.sessions(sessions)
 	w.Field("id", agent.ID)
 	w.Field("folder", agent.Folder)
 	w.Next("%s", w.reach([]api.Agent{agent}))
 }
 
-// Whoami tells the reader which agent it is, and what says so.
-func (w *Writer) Whoami(agent api.Agent, source string) {
+// Whoami tells the reader which agent it is, what says so, and what is to be told of the
+// agent's sessions.
+func (w *Writer) Whoami(agent api.Agent, source string, sessions ...string) {
 	w.Say("%s (%s), %d unread, folder %s", w.Bold(agent.Address), frame.Line(source), agent.Unread, agent.Folder)
+	w.sessions(sessions)
 	w.Next("duo inbox")
+}
+
+func (w *Writer) sessions(list []string) {
+	for _, s := range list {
+		w.Field("session", s)
+	}
 }
 
 // Candidates lists who fits a match, the best first, and at most limit of them.

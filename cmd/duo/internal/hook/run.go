@@ -78,8 +78,11 @@ func (h Host) run(ctx context.Context, client, name string) (answer, error) {
 	if !ok {
 		return answer{}, fmt.Errorf("client %q has no event %q", client, name)
 	}
-	if client == "claude" && h.Env("CURSOR_VERSION") != "" {
+	switch {
+	case client == "claude" && h.Env("CURSOR_VERSION") != "":
 		return answer{}, nil // Cursor runs the hooks of Claude Code too, and has its own
+	case h.Env("DUO_HOPS") != "":
+		return answer{}, nil // below duo attend, which gives the model its messages itself
 	}
 	in, err := Parse(readInput(h.In))
 	if err != nil || in.SubAgent {
