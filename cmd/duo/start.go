@@ -133,7 +133,7 @@ func daemonEnvironment(environ []string, home string) []string {
 	env := []string{"DUO_HOME=" + home}
 	for _, pair := range environ {
 		switch name, _, _ := strings.Cut(pair, "="); {
-		case name == "PATH", name == "HOME", name == "USER", name == "LANG", name == "TZ", name == "TMPDIR",
+		case name == "PATH", name == "HOME", name == "USER", name == "LANG", name == "TZ", name == "TMPDIR", name == "CODEX_HOME",
 			strings.HasPrefix(name, "LC_"), strings.HasPrefix(name, "XDG_"):
 			env = append(env, pair)
 		}

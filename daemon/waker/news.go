@@ -11,6 +11,7 @@ import (
 	"github.com/claude-duo/duo/daemon/conv"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/claude-duo/duo/maildir/mailbox"
+	"github.com/claude-duo/duo/maildir/session"
 )
 
 const (
@@ -69,7 +70,8 @@ func (w *Waker) note(agent string, was, is mark) {
 	}
 }
 
-// news looks for what an agent was neither shown nor woken for.
+// news looks for what an agent was neither shown nor woken for. What a session has taken is
+// left to it as long as it lives.
 func (w *Waker) news(ctx context.Context, agent string, was mark) (n news) {
 	self := w.Home.Address(agent)
 	signals, err := w.Mail.Signals(agent)
@@ -78,8 +80,12 @@ func (w *Waker) news(ctx context.Context, agent string, was mark) (n news) {
 		w.Logger.Warn("agent is not woken, its mailbox cannot be read", "agent", agent, "err", err, "also", err2)
 		return n
 	}
+	taken := w.taken(agent)
 	for _, e := range newest(signals) {
 		key := callKey(e)
+		if taken[e.Request] {
+			continue
+		}
 		n.mark.Calls = append(n.mark.Calls, key)
 		if !slices.Contains(was.Calls, key) && callWakes(e) {
 			n.refs = append(n.refs, w.Refs.Call(e.Request))
@@ -88,12 +94,34 @@ func (w *Waker) news(ctx context.Context, agent string, was mark) (n news) {
 	n.mark.Lines = make(map[string]int64)
 	for _, item := range newest(items) {
 		known := was.Lines[item.Conversation]
+		if taken[item.Name] {
+			continue
+		}
 		n.mark.Lines[item.Conversation] = max(n.mark.Lines[item.Conversation], item.Seq, known)
 		if item.Seq > known && w.lineWakes(ctx, item, self) {
 			n.refs = append(n.refs, w.Refs.Message(item.Conversation, item.Seq))
 		}
 	}
 	return n
+}
+
+// taken are the items that a live session of the agent is to act on, as it was told of them:
+// names of files, and ids of calls.
+func (w *Waker) taken(agent string) map[string]bool {
+	leases, err := session.OpenBook(w.Home, agent).Leases()
+	if err != nil {
+		w.Logger.Warn("leases are not read", "agent", agent, "err", err)
+	}
+	taken := make(map[string]bool)
+	for _, l := range leases {
+		for _, item := range l.Items {
+			if call, ok := mailbox.ParseSignal(item); ok {
+				item = call.Request
+			}
+			taken[item] = true
+		}
+	}
+	return taken
 }
 
 func newest[T any](list []T) []T { return list[max(0, len(list)-maxNews):] }

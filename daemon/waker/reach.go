@@ -60,8 +60,9 @@ type reach struct {
 
 // standing is how an agent was found.
 type standing struct {
-	says    string // what Capability has said
-	reached bool   // by a session
+	says     string   // what Capability has said
+	reached  bool     // by a session
+	sessions []string // their ids
 }
 
 // sessions are those of an agent, as they were at most age ago.
@@ -142,8 +143,18 @@ func (w *Waker) ways(agent string) (ways []way, later bool) {
 	return ways, false
 }
 
+// stand is how an agent is found now. The caller holds the lock.
+func (w *Waker) stand(agent string) standing {
+	sessions := w.by[agent]
+	s := standing{says: w.capability(agent, sessions, w.codex), reached: slices.ContainsFunc(sessions, Session.reached)}
+	for _, one := range sessions {
+		s.sessions = append(s.sessions, one.Client+" "+one.ID)
+	}
+	return s
+}
+
 // changes are the agents of whom Capability says something else than at the last call, and
-// those whom no session reaches any more.
+// those of whom a session is gone, or whom none reaches any more.
 func (w *Waker) changes() (other, left []string) {
 	w.reach.mu.Lock()
 	defer w.reach.mu.Unlock()
@@ -156,12 +167,13 @@ func (w *Waker) changes() (other, left []string) {
 		stands[agent] = standing{}
 	}
 	for agent := range stands {
-		was, is := w.stood[agent], standing{w.capability(agent, w.by[agent], w.codex), slices.ContainsFunc(w.by[agent], Session.reached)}
+		was, is := w.stood[agent], w.stand(agent)
 		stands[agent] = is
 		if was.says != is.says {
 			other = append(other, agent)
 		}
-		if was.reached && !is.reached {
+		gone := slices.ContainsFunc(was.sessions, func(id string) bool { return !slices.Contains(is.sessions, id) })
+		if gone || was.reached && !is.reached {
 			left = append(left, agent)
 		}
 	}

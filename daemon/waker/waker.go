@@ -7,8 +7,8 @@
 // at the end of its turn. Else the session's client program is asked to wake it, and where
 // that cannot be or fails, the user's own command runs.
 //
-// It wakes for calls, direct messages and mentions, each once, also across a restart; an
-// agent at most once in Every. Of what it wakes for it passes on references and a number,
+// It wakes for calls, direct messages and mentions that no live session of the agent has
+// taken, for each once, also across a restart; an agent at most once in Every. Of what it wakes for it passes on references and a number,
 // never what others wrote. To be woken is not to have seen: nothing is marked.
 package waker
 
@@ -240,8 +240,8 @@ func (w *Waker) forget() {
 	}
 }
 
-// watch tells of those who learn of what comes in another way than before. Whom a session
-// has reached until now may have to be woken.
+// watch tells of those who learn of what comes in another way than before. Who has lost a
+// session may have to be woken for what that has taken.
 func (w *Waker) watch() {
 	other, left := w.changes()
 	for _, agent := range other {

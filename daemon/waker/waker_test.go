@@ -12,6 +12,8 @@ import (
 	"github.com/claude-duo/duo/daemon/waker"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/envelope"
+	"github.com/claude-duo/duo/maildir/mailbox"
+	"github.com/claude-duo/duo/maildir/session"
 )
 
 var (
@@ -364,6 +366,32 @@ func TestWhenSomebodyElseGoes(t *testing.T) {
 		}
 	})
 }
+
+// TestWhatASessionHasTaken is left to it, until it is gone.
+func TestWhatASessionHasTaken(t *testing.T) {
+	in(t, func(t *testing.T, h *host) {
+		h.home.Config.Wake = maildir.WakeConfig{"nova": "true"}
+		other := session.Holder{Key: session.Key{Client: "claude-code", ID: "s1"}, Process: session.Self()}
+		book := session.OpenBook(h.home, "nova")
+		one := mailbox.ItemOf(talk, 1, 1).Name
+		if _, err := book.Take(other, []string{one}); err != nil {
+			t.Fatal(err)
+		}
+		h.be(claude)
+		time.Sleep(2 * waker.WhileBusy)
+		h.file("nova", talk, 1, envelope.Envelope{From: h.home.Address("Sage")}, "Sage")
+		time.Sleep(time.Minute)
+		h.wantRan()
+		if err := book.Leave(other); err != nil {
+			t.Fatal(err)
+		}
+		h.be()
+		time.Sleep(2 * waker.WhileBusy)
+		h.wantRan("nova 1 sh")
+	})
+}
+
+const talk = "7c1e0d52-91aa-8b7c-9c1d-5e6f708192a3"
 
 func TestMentions(t *testing.T) {
 	nova := envelope.Address{Name: "Nova", Host: "nyc"}
