@@ -80,7 +80,7 @@ func (c *Command) Run(ctx context.Context, input []byte, env []string) (Result, 
 	}
 	r, err := result(err, printed, said)
 	if err == nil && len(r.Text) > c.Limit {
-		err = tooMuch(c.Limit)
+		return Result{}, tooMuch(c.Limit)
 	}
 	return r, err
 }
@@ -98,7 +98,7 @@ func result(err error, printed *limited, said *tail) (Result, error) {
 		}
 		return Result{}, err
 	}
-	text := strings.ReplaceAll(strings.ToValidUTF8(printed.String(), "\uFFFD"), "\x00", "\uFFFD")
+	text := strings.ReplaceAll(strings.ToValidUTF8(printed.kept.String(), "\uFFFD"), "\x00", "\uFFFD")
 	if strings.TrimSpace(text) == "" {
 		text = ""
 	}
@@ -209,9 +209,10 @@ func closeAll(files []*os.File) {
 	}
 }
 
-// limited keeps what is written to it, up to a limit. What is over that is not kept.
+// limited keeps what is written to it, up to a limit. What is over that is not kept. The
+// buffer is not embedded: io.Copy would fill it by its ReadFrom, past the limit.
 type limited struct {
-	bytes.Buffer
+	kept  bytes.Buffer
 	limit int
 	over  func()
 	cut   bool // something was over the limit
@@ -219,14 +220,13 @@ type limited struct {
 
 // Write takes everything, so that its writer does not stop.
 func (l *limited) Write(p []byte) (int, error) {
-	room := l.limit - l.Len()
+	room := max(0, l.limit-l.kept.Len())
 	if len(p) > room {
 		l.cut = true
 		l.over()
-		_, _ = l.Buffer.Write(p[:max(0, room)]) // which cannot fail
-		return len(p), nil
 	}
-	return l.Buffer.Write(p)
+	_, _ = l.kept.Write(p[:min(len(p), room)]) // which cannot fail
+	return len(p), nil
 }
 
 // tail passes on what is written to it, and keeps the end.
