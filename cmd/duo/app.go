@@ -146,7 +146,7 @@ func (a *app) asMe(command string) string {
 }
 
 // actsAsNobody are the commands that mean the same whoever runs them.
-var actsAsNobody = []string{"register", "who", "find", "daemon", "up", "down", "status", "fsck", "config", "install", "uninstall", "guide", "version", "completion", "help", "--help"}
+var actsAsNobody = []string{"register", "who", "find", "daemon", "up", "down", "status", "doctor", "fsck", "config", "install", "uninstall", "guide", "version", "completion", "help", "--help"}
 
 // note prints a message that is no data.
 func (a *app) note(format string, args ...any) {

@@ -51,6 +51,7 @@ const (
 	NobodyElse           Code = "nobody_else"
 	KeyReused            Code = "key_reused"
 	Damaged              Code = "damaged"
+	CheckFailed          Code = "check_failed" // of duo doctor
 	TooLarge             Code = "too_large"
 	TooMany              Code = "too_many"
 	TooManyHops          Code = "too_many_hops" // automatic messages in a row
@@ -111,6 +112,7 @@ var meanings = map[Code]meaning{
 	NobodyElse:           {ExitConflict, http.StatusConflict, false},
 	KeyReused:            {ExitConflict, http.StatusConflict, false},
 	Damaged:              {ExitError, http.StatusConflict, false},
+	CheckFailed:          {ExitError, http.StatusConflict, false},
 	TooLarge:             {ExitLimited, http.StatusRequestEntityTooLarge, false},
 	TooMany:              {ExitLimited, http.StatusUnprocessableEntity, false},
 	TooManyHops:          {ExitLimited, http.StatusUnprocessableEntity, false},

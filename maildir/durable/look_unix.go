@@ -51,3 +51,19 @@ func LookAt(dir *os.File, name string) (Look, error) {
 		return Look{Inode: uint64(st.Ino), Size: st.Size, Modified: st.Mtim.Nano()}, nil
 	}
 }
+
+// Space is what a file system has left for this user.
+type Space struct {
+	Bytes uint64
+	Files uint64 // that can still be made; 0 where Any is true
+	Any   bool   // as many files as there is room for
+}
+
+// SpaceAt is what the file system that path is on has left.
+func SpaceAt(path string) (Space, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return Space{}, &fs.PathError{Op: "statfs", Path: path, Err: err}
+	}
+	return Space{Bytes: uint64(st.Bavail) * uint64(st.Bsize), Files: uint64(st.Ffree), Any: st.Files == 0}, nil
+}

@@ -35,26 +35,34 @@ type Book struct {
 	peers map[string]Peer
 }
 
-// OpenBook reads the peers of a home. It returns the names of those whose record cannot
-// be read, and why: nobody is trusted for them.
+// OpenBook reads the peers of a home, as ReadBook does, and makes it ready to be changed.
 func OpenBook(home *maildir.Home) (b *Book, bad map[string]error, err error) {
-	b = &Book{home: home, peers: make(map[string]Peer)}
 	if err := durable.Mkdir(home.PeersDir(), 0o700); err != nil {
 		return nil, nil, err
 	}
-	entries, err := os.ReadDir(home.PeersDir())
+	names, err := folders(home)
 	if err != nil {
-		return nil, nil, fmt.Errorf("list peers: %w", err)
+		return nil, nil, err
 	}
-	bad = make(map[string]error)
-	for _, e := range entries {
-		if !e.IsDir() || envelope.CheckHost(e.Name()) != nil {
-			continue
-		}
-		switch p, err := b.read(e.Name()); {
+	for _, name := range names {
+		_ = maildir.RemoveTemps(home.PeerDir(name)) // a folder that cannot be cleaned can hardly be read
+	}
+	return ReadBook(home)
+}
+
+// ReadBook reads the peers of a home, for who changes nothing. It returns the names of
+// those whose record cannot be read, and why: nobody is trusted for them.
+func ReadBook(home *maildir.Home) (b *Book, bad map[string]error, err error) {
+	names, err := folders(home)
+	if err != nil {
+		return nil, nil, err
+	}
+	b, bad = &Book{home: home, peers: make(map[string]Peer)}, make(map[string]error)
+	for _, name := range names {
+		switch p, err := b.read(name); {
 		case errors.Is(err, fs.ErrNotExist): // it was removed, or is being made
 		case err != nil:
-			bad[e.Name()] = err
+			bad[name] = err
 		default:
 			b.peers[p.Name] = p
 		}
@@ -62,13 +70,26 @@ func OpenBook(home *maildir.Home) (b *Book, bad map[string]error, err error) {
 	return b, bad, nil
 }
 
+// folders lists the names of hosts that have a folder.
+func folders(home *maildir.Home) (names []string, err error) {
+	entries, err := os.ReadDir(home.PeersDir())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list peers: %w", err)
+	}
+	for _, e := range entries {
+		if e.IsDir() && envelope.CheckHost(e.Name()) == nil {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
 func (b *Book) path(name string) string { return filepath.Join(b.home.PeerDir(name), peerFile) }
 
 func (b *Book) read(name string) (Peer, error) {
-	dir := b.home.PeerDir(name)
-	if err := maildir.RemoveTemps(dir); err != nil {
-		return Peer{}, err
-	}
 	data, err := durable.ReadPlain(b.path(name), maxRecord)
 	if err != nil {
 		return Peer{}, err

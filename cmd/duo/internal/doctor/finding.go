@@ -1,7 +1,10 @@
 // Package doctor looks at a host and says what is wrong with it, and what to do.
 package doctor
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Level says how bad a finding is.
 type Level string
@@ -38,4 +41,10 @@ func found(level Level, what, format string, args []any) Finding {
 func (f Finding) WithNext(format string, args ...any) Finding {
 	f.Next = fmt.Sprintf(format, args...)
 	return f
+}
+
+// Worse reports whether a finding is worse than another one.
+func (f Finding) Worse(than Finding) bool {
+	order := []Level{OK, Warn, Fail}
+	return slices.Index(order, f.Level) > slices.Index(order, than.Level)
 }

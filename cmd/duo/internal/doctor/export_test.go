@@ -1,0 +1,7 @@
+package doctor
+
+// For tests: what depends on the machine.
+var (
+	Room    = room
+	Watches = watches
+)
