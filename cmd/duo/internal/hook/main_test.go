@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -32,11 +33,13 @@ func must(t testing.TB, err error) {
 type scene struct {
 	t     testing.TB
 	home  *maildir.Home
-	now   time.Time
 	env   map[string]string
 	who   hook.Self
 	lines map[string]int64 // of the conversations
-	here  int              // signs of life
+
+	mu   sync.Mutex
+	time time.Time
+	here int // signs of life
 }
 
 func newScene(t testing.TB) *scene {
@@ -46,7 +49,7 @@ func newScene(t testing.TB) *scene {
 	must(t, os.WriteFile(filepath.Join(dir, "config.toml"), []byte("host.name = \"nyc\"\n"), 0o600))
 	home, err := maildir.Init(dir)
 	must(t, err)
-	s := &scene{t: t, home: home, now: noon, env: make(map[string]string), who: hook.Self{Agent: "Atlas"}, lines: make(map[string]int64)}
+	s := &scene{t: t, home: home, time: noon, env: make(map[string]string), who: hook.Self{Agent: "Atlas"}, lines: make(map[string]int64)}
 	s.register("Atlas")
 	return s
 }
@@ -87,7 +90,7 @@ func (s *scene) converse(n int, topic string, others ...string) string {
 		ID: id(n), Type: envelope.System, Event: envelope.EventCreate, From: people[1], Conversation: id(n),
 		Topic: topic, Mode: "async", Participants: people, Origin: s.home.Host.ID,
 	}
-	must(s.t, convlog.Create(s.home.LogPath(id(n)), []*envelope.Envelope{create}, s.now))
+	must(s.t, convlog.Create(s.home.LogPath(id(n)), []*envelope.Envelope{create}, s.now()))
 	s.lines[id(n)] = 1
 	return id(n)
 }
@@ -98,7 +101,7 @@ func (s *scene) deliver(conversation string, e envelope.Envelope) string {
 	s.t.Helper()
 	s.lines[conversation]++
 	e.ID, e.Conversation, e.Seq = id(0xf000+int(s.lines[conversation])), conversation, s.lines[conversation]
-	e.Timestamp = s.now.UnixMilli() + e.Seq
+	e.Timestamp = s.now().UnixMilli() + e.Seq
 	if e.Type == "" {
 		e.Type = envelope.Message
 	}
@@ -116,8 +119,8 @@ func (s *scene) say(conversation, from, content string) string {
 // ring puts what is told of a call into the inbox.
 func (s *scene) ring(n int, e envelope.Envelope) string {
 	s.t.Helper()
-	e.ID, e.Request, e.Timestamp = id(n), id(n), s.now.UnixMilli()
-	signal := mailbox.SignalOf(id(n), s.now.UnixMilli())
+	e.ID, e.Request, e.Timestamp = id(n), id(n), s.now().UnixMilli()
+	signal := mailbox.SignalOf(id(n), s.now().UnixMilli())
 	_, err := s.box().PutSignal(signal, e.Append(nil), true)
 	must(s.t, err)
 	return signal.Name
@@ -131,10 +134,14 @@ func (s *scene) call(n int, from, topic, status string) string {
 func (s *scene) host(stdin string, out, err io.Writer) hook.Host {
 	return hook.Host{
 		Env: func(name string) string { return s.env[name] }, In: strings.NewReader(stdin), Out: out, Err: err,
-		Now:  func() time.Time { return s.now },
+		Now:  s.now,
 		Open: func() (*maildir.Home, error) { return maildir.Open(s.home.Dir) },
 		Who:  func(*maildir.Home, string) (hook.Self, error) { return s.who, nil },
-		Here: func(context.Context, *maildir.Home, string) { s.here++ },
+		Here: func(context.Context, *maildir.Home, string) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.here++
+		},
 		Pause: func(ctx context.Context, d time.Duration) {
 			select {
 			case <-ctx.Done():
@@ -170,7 +177,24 @@ func input(session string, fields ...string) string {
 	return fmt.Sprintf(`{"session_id":%q%s}`, session, strings.Join(append([]string{""}, fields...), ","))
 }
 
-func (s *scene) later(d time.Duration) { s.now = s.now.Add(d) }
+func (s *scene) later(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.time = s.time.Add(d)
+}
+
+func (s *scene) now() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.time
+}
+
+// signs counts the signs of life so far.
+func (s *scene) signs() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.here
+}
 
 func (s *scene) wantUnseen(names ...string) {
 	s.t.Helper()

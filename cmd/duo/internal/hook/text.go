@@ -44,7 +44,7 @@ func (o Occasion) tell(items []Item, elsewhere int) *text {
 	if o.event.kind == starts {
 		t.add(fmt.Sprintf("This session is duo agent %s.\n", o.Address))
 		if o.Others > 0 {
-			t.add(fmt.Sprintf("%s of %s at the same time; each item goes to one of them.\n", count(o.Others, "other session is", "other sessions are"), me))
+			t.add(fmt.Sprintf("%s %s at the same time; each item goes to one of them.\n", count(o.Others, "other session is", "other sessions are"), me))
 		}
 	}
 	if len(items) == 0 {
