@@ -62,7 +62,8 @@ type Parts struct {
 	Copies      *copies.Service
 	Door        peer.Door // where other hosts find this one
 	Logger      *slog.Logger
-	Metrics     Metrics // may be nil
+	Metrics     Metrics      // may be nil
+	MCP         http.Handler // for models; may be nil
 	Status      func() api.Status
 	Stop        func() // asks the daemon to end
 }
@@ -145,6 +146,7 @@ func (s *Server) routes() http.Handler {
 	s.publicRoutes(mux)
 	mux.HandleFunc(api.RouteTranscript, s.transcript)
 	mux.HandleFunc(api.RouteStream, s.stream)
+	mux.HandleFunc(mcpPath, s.mcp)
 	mux.HandleFunc(api.RouteAttach, s.attach)
 	mux.HandleFunc(api.RouteAttachment, s.attachment)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

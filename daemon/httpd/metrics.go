@@ -56,7 +56,9 @@ func (a *answer) WriteHeader(code int) {
 
 func (a *answer) ReadFrom(r io.Reader) (int64, error) { return io.Copy(a.ResponseWriter, r) }
 
-func (a *answer) Flush() { _ = http.NewResponseController(a.ResponseWriter).Flush() } // one that cannot sends later
+func (a *answer) Flush() { _ = a.FlushError() } // one that cannot sends later
+
+func (a *answer) FlushError() error { return http.NewResponseController(a.ResponseWriter).Flush() }
 
 func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	a.code = http.StatusSwitchingProtocols

@@ -51,6 +51,7 @@ func (s *server) call(ctx context.Context, t *tool, req *mcp.CallToolRequest) *m
 	result := &mcp.CallToolResult{}
 	if err != nil {
 		e := asError(err)
+		e.Next = cmp.Or(e.Next, t.example)
 		c.Error(e)
 		result.IsError = e.Code != api.Pending
 		if c.value == nil {
@@ -83,7 +84,7 @@ func (c *call) run(ctx context.Context, t *tool, header http.Header) (err error)
 		return err
 	}
 	c.Me, c.Writer.Host, c.Ref = c.as.Agent, c.as.Home.Host.Name, c.refOf
-	if c.as.Nobody != nil && !t.anybody {
+	if c.as.Nobody != nil && !t.anybody && !(c.as.Observes && t.observes) {
 		return c.as.Nobody
 	}
 	return t.run(c, ctx)

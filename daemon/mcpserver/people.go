@@ -26,13 +26,13 @@ func (c *call) whoami(ctx context.Context) error {
 			return api.Errorf(api.BadRequest, "argument %s goes with name", name).WithNext("duo register NAME")
 		}
 	}
-	if c.as.Nobody != nil {
-		return c.as.Nobody
-	}
-	if c.as.Agent == "" {
+	switch {
+	case c.as.Observes:
 		c.Say("an observer of %s: you see what there is to see, and speak for nobody", c.as.Home.Host.Name)
 		c.Next("duo who")
 		return nil
+	case c.as.Nobody != nil:
+		return c.as.Nobody
 	}
 	agent, away, err := reach.AskOrRead(ctx, c.as.Host,
 		func(d *client.Client) (api.Agent, error) { return d.Me(ctx) },
