@@ -205,11 +205,22 @@ func unlike(name string, before []saved) string {
 	return free
 }
 
+// another is a path like one where something is, at which nothing is.
+func another(path string) string {
+	ext := filepath.Ext(path)
+	for n := 2; ; n++ {
+		free := fmt.Sprintf("%s.%d%s", strings.TrimSuffix(path, ext), n, ext)
+		if _, err := os.Lstat(free); err != nil {
+			return free
+		}
+	}
+}
+
 // save writes a file that is whole as soon as it has its name, and replaces none.
 func (a *app) save(ctx context.Context, m api.Message, f envelope.Attachment, o getOptions, path string) error {
 	if _, err := os.Lstat(path); err == nil {
-		return api.Errorf(api.KeyReused, "%q is there already, and is not replaced", path).
-			WithNext("duo get %s --out FILE %s", m.Ref, text.FileArg(f.Name))
+		return api.Errorf(api.FileExists, "%q is there already, and is not replaced", path).
+			WithNext("duo get %s --out %s %s", m.Ref, shellQuote(another(path)), text.FileArg(f.Name))
 	}
 	temp, err := os.CreateTemp(filepath.Dir(path), durable.TempPrefix+"*")
 	if err != nil {

@@ -50,6 +50,7 @@ const (
 	TurnLimitReached     Code = "turn_limit_reached"
 	NobodyElse           Code = "nobody_else"
 	KeyReused            Code = "key_reused"
+	FileExists           Code = "file_exists" // of duo get
 	Damaged              Code = "damaged"
 	CheckFailed          Code = "check_failed" // of duo doctor
 	TooLarge             Code = "too_large"
@@ -111,6 +112,7 @@ var meanings = map[Code]meaning{
 	TurnLimitReached:     {ExitConflict, http.StatusConflict, false},
 	NobodyElse:           {ExitConflict, http.StatusConflict, false},
 	KeyReused:            {ExitConflict, http.StatusConflict, false},
+	FileExists:           {ExitConflict, http.StatusConflict, false},
 	Damaged:              {ExitError, http.StatusConflict, false},
 	CheckFailed:          {ExitError, http.StatusConflict, false},
 	TooLarge:             {ExitLimited, http.StatusRequestEntityTooLarge, false},

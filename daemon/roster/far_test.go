@@ -279,7 +279,7 @@ func TestContactsOfOtherHosts(t *testing.T) {
 	n.set("lon", "Bob", "available")
 	for _, text := range []string{"bob", "BOB@lon"} {
 		c, err := n.SetContact("Atlas", text, "block")
-		if err != nil || !c.Blocks(envelope.Address{Name: "Bob", Host: "lon"}) || c.Blocks(n.home.Address("Bob")) || len(c.Block) != 1 {
+		if err != nil || !c.Blocks(envelope.Address{Name: "Bob", Host: "lon"}) || c.Blocks(n.home.Address("Bob")) || len(c.Block) != 1 || c.Block[0] != "Bob@lon" {
 			t.Errorf("block %s: got %+v, %v, want Bob@lon blocked", text, c, err)
 		}
 	}

@@ -259,12 +259,12 @@ func (r *Roster) SetContact(agent, other, list string) (card.Contacts, error) {
 	if err != nil {
 		return card.Contacts{}, api.Errorf(api.BadReference, "%w", err)
 	}
-	if a.Host == "" || a.Host == r.home.Host.Name {
-		known, err := r.Resolve(other)
-		if err != nil {
-			return card.Contacts{}, err
-		}
+	known, err := r.Resolve(other)
+	switch {
+	case err == nil:
 		a = known.Address
+	case a.Host == "" || a.Host == r.home.Host.Name: // of another host it may be one of whom nobody has told
+		return card.Contacts{}, err
 	}
 	if a.Same(r.home.Address(agent)) {
 		return card.Contacts{}, api.Errorf(api.BadRequest, "%s is you", a.Name)

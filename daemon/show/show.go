@@ -63,9 +63,12 @@ func Agent(home *maildir.Home, c card.Card, unread int) api.Agent {
 }
 
 // Registered is the card of who registers: what is asked for replaces what the card
-// says. The card of a new agent has nothing yet.
+// says. The card of a new agent has nothing yet. A name keeps its capital letters.
 func Registered(c card.Card, ask api.Register) (card.Card, error) {
-	c.Name, c.Unregistered = ask.Name, false
+	if c.Name == strings.ToLower(c.Name) { // as that of a folder which was made by hand
+		c.Name = ask.Name
+	}
+	c.Unregistered = false
 	c.ID = cmp.Or(c.ID, envelope.NewID())
 	set(&c.Capabilities, ask.Capabilities)
 	set(&c.Description, ask.Description)

@@ -73,9 +73,12 @@ func TestRegistered(t *testing.T) {
 	c.Unregistered, c.Unknown = true, []envelope.Field{{Name: "mood", Value: []byte(`"calm"`)}}
 	again, err := show.Registered(c, api.Register{Name: "NOVA", Capabilities: &[]string{"go"}})
 	want := c
-	want.Name, want.Capabilities, want.Unregistered = "NOVA", []string{"go"}, false
+	want.Capabilities, want.Unregistered = []string{"go"}, false
 	if diff := cmp.Diff(want, again); diff != "" || err != nil {
 		t.Errorf("again: got %v (-want +got):\n%s", err, diff)
+	}
+	if found, err := show.Registered(card.Card{Name: "nova"}, api.Register{Name: "Nova"}); err != nil || found.Name != "Nova" {
+		t.Errorf("of a folder that was made by hand: got %q, %v, want Nova", found.Name, err)
 	}
 	var refused *api.Error
 	if _, err := show.Registered(c, api.Register{Name: "Nova", Capabilities: &[]string{"two words"}}); !errors.As(err, &refused) || refused.Code != api.BadRequest {

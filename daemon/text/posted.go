@@ -51,7 +51,7 @@ func (w *Writer) queued(p api.Posted) {
 	}
 	to := ""
 	if len(p.Recipients) > 0 {
-		to = " to " + w.Recipients(p.Recipients)
+		to = " to " + w.waiting(p.Recipients)
 	}
 	w.Say("%s%s: %s%s%s", verb, QueuedFor(p.For), p.Message.Ref, Title(p.Conversation.Topic), to)
 }
@@ -79,7 +79,7 @@ func (w *Writer) destination(e *envelope.Envelope) string {
 // Receipts tells how far a message got.
 func (w *Writer) Receipts(r api.Receipts) {
 	if r.Seq == 0 {
-		w.Say("%s is queued%s: %s", r.Ref, QueuedFor(r.For), w.Recipients(r.Recipients))
+		w.Say("%s is queued%s: %s", r.Ref, QueuedFor(r.For), w.waiting(r.Recipients))
 		w.Next("duo receipts %s --wait", r.Ref)
 		return
 	}
@@ -96,6 +96,18 @@ func QueuedFor(host string) string {
 		return ""
 	}
 	return " for " + frame.Line(host)
+}
+
+// waiting is Recipients where it was said that the message is queued.
+func (w *Writer) waiting(list []api.Recipient) string {
+	names := make([]string, 0, len(list))
+	for _, r := range list {
+		if r.State != api.Queued {
+			return w.Recipients(list)
+		}
+		names = append(names, r.Agent)
+	}
+	return w.People(names)
 }
 
 // Recipients tells each recipient's state, those with the same state together.

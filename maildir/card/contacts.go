@@ -28,8 +28,8 @@ const (
 	Nobody = "nobody"
 )
 
-// Contacts are the exceptions from what an agent's card accepts. Each is the key of an
-// address: in lower case, with the host.
+// Contacts are the exceptions from what an agent's card accepts. Each is an address with
+// the host; how its name is spelt is for people.
 type Contacts struct {
 	Block []string `json:"block"` // never, whatever else is said
 	Allow []string `json:"allow"` // always
@@ -100,9 +100,9 @@ func (c Contacts) With(a envelope.Address, list string) Contacts {
 	c.Allow = slices.DeleteFunc(slices.Clone(c.Allow), other)
 	switch list {
 	case "block":
-		c.Block = append(c.Block, a.Key())
+		c.Block = append(c.Block, a.String())
 	case "allow":
-		c.Allow = append(c.Allow, a.Key())
+		c.Allow = append(c.Allow, a.String())
 	}
 	return c
 }

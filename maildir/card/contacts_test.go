@@ -30,7 +30,7 @@ func TestContacts(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := card.ReadContacts(dir)
-	if want := (card.Contacts{Block: []string{"nova@nyc", "atlas@nyc"}, Allow: []string{}}); err != nil || !cmp.Equal(got, want) {
+	if want := (card.Contacts{Block: []string{"Nova@nyc", "Atlas@nyc"}, Allow: []string{}}); err != nil || !cmp.Equal(got, want) {
 		t.Errorf("got %+v, %v, want %+v", got, err, want)
 	}
 	if !got.Blocks(atlas) || got.Allows(atlas) || got.Blocks(envelope.Address{Name: "Atlas", Host: "tokyo"}) {
