@@ -94,11 +94,11 @@ func TestRegister(t *testing.T) {
 	}
 	second, created := register(t, r, api.Register{Name: "NOVA", Platform: ptr("shell"), Capabilities: ptr([]string{})})
 	want := first
-	want.Name, want.Platform, want.Capabilities = "NOVA", "shell", []string{}
+	want.Platform, want.Capabilities = "shell", []string{}
 	if diff := cmp.Diff(want, second); diff != "" || created {
 		t.Errorf("second Register, created %v (-want +got):\n%s", created, diff)
 	}
-	wantNames(t, "after both", r, "NOVA")
+	wantNames(t, "after both", r, "Nova")
 	onDisk, err := card.Read(home.AgentDir("nova"))
 	if diff := cmp.Diff(want, onDisk); diff != "" || err != nil {
 		t.Errorf("card on disk, %v (-want +got):\n%s", err, diff)
