@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -20,7 +21,23 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"duo": main})
+	testscript.Main(m, map[string]func(){"duo": main, "client": clientProgram})
+}
+
+// clientProgram is a program that runs the hooks of its session: the shell command that it is
+// given. Then it makes client.ready, and runs until it is killed.
+func clientProgram() {
+	cmd := exec.Command("sh", "-c", os.Args[1])
+	cmd.Stderr = os.Stderr
+	if err := cmd.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	if err := os.WriteFile("client.ready", nil, 0o600); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	time.Sleep(time.Hour)
 }
 
 // TestScripts plays the scenes of testdata/script. Each has a home of its own, and
