@@ -80,14 +80,21 @@ func (c *call) run(ctx context.Context, t *tool, header http.Header) (err error)
 	if c.args, err = t.parse(c.req.Params.Arguments); err != nil {
 		return err
 	}
-	if c.as, err = c.server.Speaker(ctx, header); err != nil {
+	if err = c.speak(ctx, header); err != nil {
 		return err
 	}
-	c.Me, c.Writer.Host, c.Ref = c.as.Agent, c.as.Home.Host.Name, c.refOf
 	if c.as.Nobody != nil && !t.anybody && !(c.as.Observes && t.observes) {
 		return c.as.Nobody
 	}
 	return t.run(c, ctx)
+}
+
+// speak finds out who calls.
+func (c *call) speak(ctx context.Context, header http.Header) (err error) {
+	if c.as, err = c.server.Speaker(ctx, header); err == nil {
+		c.Me, c.Writer.Host, c.Ref = c.as.Agent, c.as.Home.Host.Name, c.refOf
+	}
+	return err
 }
 
 // asError finds the code of an error, and what makes sense next.

@@ -4,15 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/daemontest"
 	"github.com/claude-duo/duo/daemon/mcpserver"
-	"github.com/claude-duo/duo/daemon/reach"
-	"github.com/claude-duo/duo/maildir/session"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
@@ -25,13 +22,7 @@ type model struct {
 // stdio connects a model that is an agent of a host.
 func stdio(t testing.TB, h *daemontest.Host, agent string) model {
 	t.Helper()
-	speaker := func(context.Context, http.Header) (mcpserver.Speaker, error) {
-		return mcpserver.Speaker{
-			Host: reach.New(h.Home(), agent, nil), Source: "a test",
-			Holder: session.Holder{Key: session.Key{Client: "test", ID: t.Name() + agent}, Process: session.Self()},
-		}, nil
-	}
-	return connect(t, mcpserver.Parts{Speaker: speaker, Logger: daemontest.Logger(t)}, nil)
+	return connect(t, partsOf(t, h, agent), nil)
 }
 
 // connect connects a client to a server over a pair of pipes.
