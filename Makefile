@@ -1,6 +1,6 @@
 # duo: see README.md. Needs Go and make; nothing else.
 
-.PHONY: all build test demo demo-hosts bench crash load fuzz lint docs ci clean
+.PHONY: all build test demo demo-hosts examples bench crash load fuzz lint docs ci clean
 
 FUZZTIME ?= 10s
 ROUNDS ?= 40
@@ -21,6 +21,12 @@ demo: build
 # Three hosts, two of which cannot reach each other.
 demo-hosts: build
 	sh docs/examples/demo-hosts.sh
+
+# Programs that answer for agents: see docs/attend.md.
+examples: build
+	sh docs/examples/commit.sh
+	sh docs/examples/debate.sh
+	sh docs/examples/manager.sh
 
 # Ratios to what this machine can do at best; see docs/performance.md.
 bench: build

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/claude-duo/duo/daemon/api"
@@ -23,8 +24,15 @@ func (a *app) draft(kind envelope.Type, key string) (*envelope.Envelope, error) 
 	if key != "" {
 		e.ID = envelope.NamedID("key", strings.ToLower(self.Name), key)
 	}
+	if hops, err := strconv.ParseUint(a.env(hopsVariable), 10, 31); err == nil && kind == envelope.Message {
+		e.Auto, e.Hops = true, int64(hops)+1
+	}
 	return e, nil
 }
+
+// hopsVariable tells a command of duo attend how many automatic messages led to the one
+// that it runs for. What it says is automatic, too.
+const hopsVariable = "DUO_HOPS"
 
 // outcome is what became of a draft: it was posted, or it waits as a drop.
 type outcome struct {
