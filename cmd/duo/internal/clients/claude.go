@@ -2,9 +2,12 @@ package clients
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"path/filepath"
 	"strings"
+
+	"github.com/claude-duo/duo/cmd/duo/internal/doctor"
 )
 
 // claude is Claude Code. Its plugin is a folder that the client reads in place; where there
@@ -55,8 +58,8 @@ func (c claude) files(env Env, scope Scope) []file {
 		settings, servers, skill = env.inProject(".claude", "settings.json"), env.inProject(".mcp.json"), env.inProject(".claude", "skills")
 	}
 	return []file{
-		{"settings", settings, entries{client: "claude", list: c.hooks(command)}},
-		{"servers", servers, entries{client: "claude", list: []entry{mcpServer(command)}}},
+		{"settings", settings, entries{client: "claude", reads: plainJSON, list: c.hooks(command)}},
+		{"servers", servers, entries{client: "claude", reads: plainJSON, list: []entry{mcpServer(command)}}},
 		{"skill", filepath.Join(skill, "duo", "SKILL.md"), whole(env.Skill)},
 	}
 }
@@ -92,9 +95,9 @@ func (c claude) plugin(env Env) *plugin {
 				Author      named  `json:"author"`
 			}{"duo", pluginVersion, claudeDescription, named{"duo"}}), "duo", ".claude-plugin", "plugin.json"),
 			in("plugin-servers", pretty(wrap{"mcpServers", wrap{"duo", server{env.Duo, []string{"mcp"}}}}), "duo", ".mcp.json"),
-			in("plugin-hooks", fresh(entries{client: "claude", list: c.hooks(env.Duo)}), "duo", "hooks", "hooks.json"),
+			in("plugin-hooks", fresh(entries{client: "claude", reads: plainJSON, list: c.hooks(env.Duo)}), "duo", "hooks", "hooks.json"),
 			in("plugin-skill", whole(env.Skill), "duo", "skills", "duo", "SKILL.md"),
-			{"settings", filepath.Join(c.dir(env), "settings.json"), entries{client: "claude", list: []entry{
+			{"settings", filepath.Join(c.dir(env), "settings.json"), entries{client: "claude", reads: plainJSON, list: []entry{
 				{at: []string{"extraKnownMarketplaces", "duo"}, value: wrap{"source", struct {
 					Source string `json:"source"`
 					Path   string `json:"path"`
@@ -141,8 +144,55 @@ func (claude) notes(_ Env, scope Scope) []string {
 	return notes
 }
 
-// oneLine is the first line of what a client printed.
-func oneLine(out []byte) string {
-	first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
-	return first
+// check asks for the plugin and the server, which Claude Code starts to see whether it answers.
+func (c claude) check(ctx context.Context, env Env, scope Scope, plugin bool) (list []doctor.Finding) {
+	if !has(c) {
+		return nil
+	}
+	server := "duo"
+	if plugin {
+		server = "plugin:duo:duo"
+		list = append(list, c.checkPlugin(ctx, env)...)
+		if hasOurs(c.files(env, User)) {
+			list = append(list, doctor.Failure("twice", "hooks or server of duo stand in files of Claude Code besides the plugin's: they run twice").
+				WithNext("duo uninstall claude"))
+		}
+	}
+	out, _ := ask(ctx, env, "claude", "mcp", "get", server) // what it prints tells more
+	state := connected(lineOf(out, func(line string) bool { return strings.HasPrefix(line, "Status:") }), "duo install claude")
+	if state.Level == doctor.Warn {
+		state = state.WithNext("claude")
+	}
+	return append(list, state)
+}
+
+func (c claude) checkPlugin(ctx context.Context, env Env) (list []doctor.Finding) {
+	dir := filepath.Join(env.Dir, "claude", "duo")
+	if out, err := ask(ctx, env, "claude", "plugin", "validate", dir); err != nil {
+		list = append(list, doctor.Failure("plugin", "claude plugin validate: %v%s", err, lastLine(out)).WithNext("claude plugin validate %s", quote(dir)))
+	}
+	out, err := ask(ctx, env, "claude", "plugin", "list", "--json")
+	if err != nil {
+		return append(list, doctor.Failure("plugin", "claude plugin list: %v%s", err, lastLine(out)))
+	}
+	var plugins []struct {
+		ID      string `json:"id"`
+		Enabled bool   `json:"enabled"`
+		Folder  string `json:"readFromFolder"`
+	}
+	if err := json.Unmarshal(out, &plugins); err != nil {
+		return append(list, doctor.Failure("plugin", "claude plugin list: %v", err))
+	}
+	for _, p := range plugins {
+		switch {
+		case p.ID != "duo@duo":
+		case !p.Enabled:
+			return append(list, doctor.Failure("plugin", "duo@duo is disabled").WithNext("claude plugin enable duo@duo"))
+		case p.Folder != "" && p.Folder != dir:
+			return append(list, doctor.Failure("plugin", "duo@duo is read from %s", p.Folder).WithNext("duo install claude"))
+		default:
+			return append(list, doctor.Fine("plugin", "duo@duo is enabled"))
+		}
+	}
+	return append(list, doctor.Failure("plugin", "claude does not list duo@duo").WithNext("duo uninstall claude --yes && duo install claude"))
 }

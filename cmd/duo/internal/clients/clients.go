@@ -9,10 +9,13 @@
 package clients
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+
+	"github.com/claude-duo/duo/cmd/duo/internal/doctor"
 )
 
 // Env is what the surroundings of a run say.
@@ -68,10 +71,11 @@ const (
 // client is one client program.
 type client interface {
 	title() string
-	program() string           // its command
-	folders(Env) []string      // one of which is there where it is in use
-	files(Env, Scope) []file   // where duo is written into its own files
-	plugin(Env) *plugin        // nil where it has no such command
+	program() string         // its command
+	folders(Env) []string    // one of which is there where it is in use
+	files(Env, Scope) []file // where duo is written into its own files
+	plugin(Env) *plugin      // nil where it has no such command
+	check(ctx context.Context, env Env, scope Scope, plugin bool) []doctor.Finding
 	notes(Env, Scope) []string // what the user has to know
 }
 

@@ -1,8 +1,18 @@
 package clients
 
 import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+
+	"github.com/claude-duo/duo/cmd/duo/internal/doctor"
 )
 
 // codex is Codex. Its own command for MCP servers writes the whole of config.toml again with
@@ -45,7 +55,7 @@ func (c codex) files(env Env, scope Scope) []file {
 			lines: []string{"writable_roots = [" + strconv.Quote(env.Outbox) + "]"}})
 	}
 	return []file{
-		{"hooks", filepath.Join(dir, "hooks.json"), entries{client: "codex", list: c.hooks(command)}},
+		{"hooks", filepath.Join(dir, "hooks.json"), entries{client: "codex", reads: plainJSON, list: c.hooks(command)}},
 		{"config", filepath.Join(dir, "config.toml"), config},
 		skillOf(env, scope),
 	}
@@ -68,4 +78,129 @@ func (codex) notes(_ Env, scope Scope) []string {
 		notes = append(notes, "everyone who opens the project needs duo on the PATH, and must trust the project")
 	}
 	return notes
+}
+
+func (c codex) check(ctx context.Context, env Env, _ Scope, _ bool) []doctor.Finding {
+	if !has(c) {
+		return nil
+	}
+	return []doctor.Finding{c.checkServer(ctx, env), c.checkTrust(ctx, env)}
+}
+
+// codexServer is an MCP server as Codex lists it.
+type codexServer struct {
+	Name    string `json:"name"`
+	Enabled bool   `json:"enabled"`
+}
+
+func (codex) checkServer(ctx context.Context, env Env) doctor.Finding {
+	out, err := ask(ctx, env, "codex", "mcp", "list", "--json")
+	if err != nil {
+		return doctor.Failure("mcp", "codex mcp list: %v%s", err, lastLine(out))
+	}
+	var servers []codexServer
+	begin := max(0, bytes.Index(out, []byte("[\n"))) // it may warn before
+	if err := json.Unmarshal(out[begin:], &servers); err != nil {
+		return doctor.Failure("mcp", "codex mcp list: %v", err)
+	}
+	i := slices.IndexFunc(servers, func(s codexServer) bool { return s.Name == "duo" })
+	switch {
+	case i < 0:
+		return doctor.Failure("mcp", "codex does not list duo").WithNext("duo install codex")
+	case !servers[i].Enabled:
+		return doctor.Failure("mcp", "codex lists duo as disabled").WithNext("codex mcp get duo")
+	}
+	return doctor.Fine("mcp", "codex lists duo as enabled")
+}
+
+// codexHooks is what Codex says of the hooks that it has read.
+type codexHooks struct {
+	Hooks []struct {
+		Command     string `json:"command"`
+		Enabled     bool   `json:"enabled"`
+		TrustStatus string `json:"trustStatus"`
+	} `json:"hooks"`
+	Warnings []json.RawMessage `json:"warnings"`
+	Errors   []json.RawMessage `json:"errors"`
+}
+
+func (c codex) checkTrust(ctx context.Context, env Env) doctor.Finding {
+	read, err := c.askHooks(ctx, env)
+	switch {
+	case err != nil:
+		return doctor.Failure("hooks", "codex app-server: %v", err)
+	case len(read.Errors) > 0:
+		return doctor.Failure("hooks", "codex cannot read its hooks: %s", read.Errors[0])
+	}
+	ours, trusted := 0, 0
+	for _, h := range read.Hooks {
+		if match := ourHook.FindStringSubmatch(h.Command); match == nil || match[1] != "codex" {
+			continue
+		}
+		ours++
+		if h.Enabled && h.TrustStatus != "untrusted" && h.TrustStatus != "modified" {
+			trusted++
+		}
+	}
+	switch {
+	case ours == 0:
+		return doctor.Failure("hooks", "codex has no hooks of duo").WithNext("duo install codex")
+	case trusted < ours:
+		return doctor.Warning("hooks", "%d of %d hooks are not trusted yet, and do not run: type /hooks in Codex", ours-trusted, ours).WithNext("codex")
+	}
+	return doctor.Fine("hooks", "codex runs %d hooks of duo", ours)
+}
+
+// askHooks asks Codex's server for the hooks that hold in the project.
+func (codex) askHooks(ctx context.Context, env Env) (*codexHooks, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "codex", "app-server")
+	cmd.Dir = env.Project
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		cancel()
+		_ = cmd.Wait() // it was ended
+	}()
+	where := encode(wrap{"cwds", []string{env.Project}})
+	_, err = fmt.Fprintf(in, "%s\n%s\n"+`{"jsonrpc":"2.0","id":2,"method":"hooks/list","params":%s}`+"\n",
+		`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"clientInfo":{"name":"duo","version":"1"}}}`,
+		`{"jsonrpc":"2.0","method":"initialized"}`, where)
+	if err != nil {
+		return nil, err
+	}
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, maxFile)
+	for lines.Scan() {
+		var answer struct {
+			ID     int `json:"id"`
+			Result struct {
+				Data []codexHooks `json:"data"`
+			} `json:"result"`
+			Error *struct {
+				Message string `json:"message"`
+			} `json:"error"`
+		}
+		if json.Unmarshal(lines.Bytes(), &answer) != nil || answer.ID != 2 {
+			continue
+		}
+		if answer.Error != nil {
+			return nil, errors.New(answer.Error.Message)
+		}
+		if len(answer.Result.Data) > 0 {
+			return &answer.Result.Data[0], nil
+		}
+		return &codexHooks{}, nil
+	}
+	return nil, errors.Join(errors.New("no answer"), lines.Err())
 }

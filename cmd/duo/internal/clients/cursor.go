@@ -1,6 +1,11 @@
 package clients
 
-import "path/filepath"
+import (
+	"context"
+	"path/filepath"
+
+	"github.com/claude-duo/duo/cmd/duo/internal/doctor"
+)
 
 // cursor is Cursor, which has files only.
 type cursor struct{}
@@ -51,3 +56,6 @@ func (cursor) notes(_ Env, scope Scope) []string {
 	}
 	return notes
 }
+
+// check has nothing to ask: the files are all that there is to see from outside.
+func (cursor) check(context.Context, Env, Scope, bool) []doctor.Finding { return nil }

@@ -40,6 +40,7 @@ func (w whole) empty(text []byte) bool { return len(text) == 0 }
 type entries struct {
 	client   string
 	skeleton string // what a new file begins with, "{}" where empty
+	reads    form   // what the client reads
 	list     []entry
 }
 
@@ -63,6 +64,9 @@ func (e entries) empty(text []byte) bool { return same(text, e.start()) }
 func (e entries) put(text []byte) ([]byte, []string, error) {
 	if len(bytes.TrimSpace(text)) == 0 {
 		text = e.start()
+	}
+	if err := e.reads.check(text); err != nil {
+		return nil, nil, err
 	}
 	var made []string
 	for _, entry := range e.list {

@@ -1,6 +1,14 @@
 package clients
 
-import "path/filepath"
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"path/filepath"
+	"strings"
+
+	"github.com/claude-duo/duo/cmd/duo/internal/doctor"
+)
 
 // gemini is Gemini CLI. Its extension is a folder that the client reads in place.
 type gemini struct{}
@@ -32,7 +40,7 @@ func (g gemini) files(env Env, scope Scope) []file {
 		settings = env.inProject(".gemini", "settings.json")
 	}
 	return []file{
-		{"settings", settings, entries{client: "gemini", list: append(g.hooks(command), mcpServer(command))}},
+		{"settings", settings, entries{client: "gemini", reads: withComments, list: append(g.hooks(command), mcpServer(command))}},
 		skillOf(env, scope),
 	}
 }
@@ -63,4 +71,51 @@ func (gemini) notes(_ Env, scope Scope) []string {
 		notes = append(notes, "everyone who opens the project needs duo on the PATH")
 	}
 	return notes
+}
+
+func (g gemini) check(ctx context.Context, env Env, _ Scope, plugin bool) (list []doctor.Finding) {
+	if !has(g) {
+		return nil
+	}
+	if plugin {
+		list = append(list, g.checkExtension(ctx, env))
+	}
+	out, _ := ask(ctx, env, "gemini", "mcp", "list") // what it prints tells more
+	if bytes.Contains(out, []byte("folder is untrusted")) {
+		return append(list, doctor.Warning("trust", "Gemini CLI does not trust %s: neither hooks nor tools of duo run there; type /permissions in it", env.Project).
+			WithNext("gemini"))
+	}
+	state := connected(lineOf(out, func(line string) bool {
+		_, rest, found := strings.Cut(line, " duo ")
+		return found && strings.Contains(rest, "(stdio)")
+	}), "duo install gemini")
+	return append(list, state)
+}
+
+func (gemini) checkExtension(ctx context.Context, env Env) doctor.Finding {
+	out, err := ask(ctx, env, "gemini", "extensions", "list", "-o", "json")
+	if err != nil {
+		return doctor.Failure("extension", "gemini extensions list: %v%s", err, lastLine(out))
+	}
+	var extensions []struct {
+		Name   string `json:"name"`
+		Path   string `json:"path"`
+		Active bool   `json:"isActive"`
+	}
+	begin := max(0, bytes.Index(out, []byte("[\n"))) // it may warn before
+	if err := json.NewDecoder(bytes.NewReader(out[begin:])).Decode(&extensions); err != nil {
+		return doctor.Failure("extension", "gemini extensions list: %v", err)
+	}
+	for _, e := range extensions {
+		switch {
+		case e.Name != "duo":
+		case !e.Active:
+			return doctor.Failure("extension", "duo is disabled").WithNext("gemini extensions enable duo")
+		case e.Path != filepath.Join(env.Dir, "gemini"):
+			return doctor.Failure("extension", "duo is read from %s", e.Path).WithNext("gemini extensions uninstall duo")
+		default:
+			return doctor.Fine("extension", "duo is enabled")
+		}
+	}
+	return doctor.Failure("extension", "gemini does not list duo").WithNext("duo uninstall gemini --yes && duo install gemini")
 }

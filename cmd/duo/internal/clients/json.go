@@ -30,6 +30,45 @@ func readDocument(text []byte) (*document, error) {
 	return &document{text, root}, nil
 }
 
+// form says what a client takes for JSON. What it does not read would do nothing.
+type form int
+
+const (
+	anyJSON      form = iota // with comments and trailing commas
+	withComments             // without trailing commas
+	plainJSON
+)
+
+// check refuses a text that the client cannot read.
+func (f form) check(text []byte) error {
+	d, err := readDocument(text)
+	if err != nil || f == anyJSON {
+		return err
+	}
+	where := func(offset int, what string) error {
+		return fmt.Errorf("line %d: the client reads no %s here", 1+bytes.Count(text[:offset], []byte("\n")), what)
+	}
+	for v := range d.root.All() {
+		list := items(v)
+		if len(list) == 0 {
+			continue
+		}
+		last := list[len(list)-1].end
+		if comma, _ := scan(text[last : v.EndOffset-1]); comma >= 0 {
+			return where(last+comma, "trailing commas")
+		}
+	}
+	standard, err := hujson.Standardize(bytes.Clone(text))
+	if err != nil || f == withComments || bytes.Equal(standard, text) {
+		return err
+	}
+	at := 0
+	for at < len(text) && standard[at] == text[at] {
+		at++
+	}
+	return where(at, "comments")
+}
+
 // find returns the value at a path of names, nil where there is none. depth is how many of
 // the names lead to a value that is there.
 func (d *document) find(names []string) (found *hujson.Value, depth int) {

@@ -1,8 +1,11 @@
 package clients
 
 import (
+	"context"
 	"os"
 	"path/filepath"
+
+	"github.com/claude-duo/duo/cmd/duo/internal/doctor"
 )
 
 // opencode is opencode, which gets the server and the skill; it has no hooks but plugins of
@@ -51,3 +54,6 @@ func (opencode) notes(_ Env, scope Scope) []string {
 	}
 	return notes
 }
+
+// check has nothing to ask: the files are all that there is to see from outside.
+func (opencode) check(context.Context, Env, Scope, bool) []doctor.Finding { return nil }
