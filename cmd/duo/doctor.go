@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/claude-duo/duo/cmd/duo/internal/clients"
 	"github.com/claude-duo/duo/cmd/duo/internal/doctor"
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/frame"
@@ -14,19 +15,38 @@ import (
 )
 
 func newDoctor(a *app) *cobra.Command {
-	return &cobra.Command{
+	client := ""
+	cmd := &cobra.Command{
 		Use: "doctor", Short: "Tell what is wrong with this host, and what to do",
 		Long: `Look at this host and tell, in a line for each check, what is well and what is not: the
 home and who can read it, the daemon and its version, the disk, the clock, drops that were
 not sent, sessions, links with other hosts, and the daemon's last errors. It changes
 nothing and starts nothing. What the logs themselves say, duo fsck checks.
 
+With --client it asks a client program instead whether it sees duo, and tells what is
+missing there: what duo install would write, and what only the user can do.
+
 ok    it is as it should be
 warn  it works, and could be better
 fail  something does not work: the exit code is 1`,
-		Example: "  duo doctor", Args: noArgs, ValidArgsFunction: noCompletion,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.runDoctor(cmd.Context()) },
+		Example: "  duo doctor\n  duo doctor --client codex", Args: noArgs, ValidArgsFunction: noCompletion,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if client != "" {
+				return a.checkClient(cmd.Context(), client)
+			}
+			return a.runDoctor(cmd.Context())
+		},
 	}
+	cmd.Flags().Var(choice{&client, clients.Names()}, "client", "ask a client program whether it sees duo")
+	return cmd
+}
+
+func (a *app) checkClient(ctx context.Context, name string) error {
+	env, err := a.clientsEnv()
+	if err != nil {
+		return err
+	}
+	return a.tellFound(clients.Check(ctx, env, name))
 }
 
 // checkup is what the checks have found, as --json tells it.

@@ -24,8 +24,8 @@ func Check(ctx context.Context, env Env, name string) []doctor.Finding {
 	installed := false
 	for _, scope := range []Scope{User, Project} {
 		was := record.find(name, env, scope)
-		if was == nil && !hasOurs(c.files(env, scope)) {
-			continue
+		if was == nil && (env.Project == env.User && scope == Project || !hasOurs(c.files(env, scope))) {
+			continue // the files of a project at the user's folder are the user's
 		}
 		installed = true
 		list = append(list, checkFiles(env, name, scope))
@@ -39,8 +39,11 @@ func Check(ctx context.Context, env Env, name string) []doctor.Finding {
 
 func checkProgram(ctx context.Context, c client, env Env) doctor.Finding {
 	path, err := exec.LookPath(c.program())
-	if err != nil {
-		return doctor.Warning("program", "there is no %s on the PATH: it cannot be asked", c.program())
+	switch {
+	case !c.answers():
+		return doctor.Fine("program", "%s cannot be asked: its files are all that can be looked at", c.title())
+	case err != nil:
+		return doctor.Warning("program", "there is no %s on the PATH: it cannot be asked", c.program()).WithNext("duo install")
 	}
 	out, err := ask(ctx, env, c.program(), "--version")
 	if err != nil {
@@ -91,6 +94,16 @@ func ask(ctx context.Context, env Env, words ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	return output(ctx, env.Project, words...)
+}
+
+// listIn is the JSON list in what a client printed: it may have warned before.
+func listIn(out []byte) []byte {
+	for line := range bytes.Lines(out) {
+		if bytes.HasPrefix(line, []byte("[")) {
+			return out[bytes.Index(out, line):]
+		}
+	}
+	return out
 }
 
 // lineOf is the first line of what a client printed for which a condition holds.

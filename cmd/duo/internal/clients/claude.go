@@ -17,6 +17,7 @@ type claude struct{}
 
 func (claude) title() string   { return "Claude Code" }
 func (claude) program() string { return "claude" }
+func (claude) answers() bool   { return true }
 
 func (claude) dir(env Env) string { return env.or("CLAUDE_CONFIG_DIR", ".claude") }
 

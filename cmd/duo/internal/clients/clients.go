@@ -72,6 +72,7 @@ const (
 type client interface {
 	title() string
 	program() string         // its command
+	answers() bool           // whether the command can be asked about duo
 	folders(Env) []string    // one of which is there where it is in use
 	files(Env, Scope) []file // where duo is written into its own files
 	plugin(Env) *plugin      // nil where it has no such command

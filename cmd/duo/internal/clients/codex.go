@@ -2,7 +2,6 @@ package clients
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,6 +20,7 @@ type codex struct{}
 
 func (codex) title() string   { return "Codex" }
 func (codex) program() string { return "codex" }
+func (codex) answers() bool   { return true }
 
 func (codex) dir(env Env, scope Scope) string {
 	if scope == Project {
@@ -99,8 +99,7 @@ func (codex) checkServer(ctx context.Context, env Env) doctor.Finding {
 		return doctor.Failure("mcp", "codex mcp list: %v%s", err, lastLine(out))
 	}
 	var servers []codexServer
-	begin := max(0, bytes.Index(out, []byte("[\n"))) // it may warn before
-	if err := json.Unmarshal(out[begin:], &servers); err != nil {
+	if err := json.Unmarshal(listIn(out), &servers); err != nil {
 		return doctor.Failure("mcp", "codex mcp list: %v", err)
 	}
 	i := slices.IndexFunc(servers, func(s codexServer) bool { return s.Name == "duo" })

@@ -12,6 +12,7 @@ type cursor struct{}
 
 func (cursor) title() string   { return "Cursor" }
 func (cursor) program() string { return "cursor" }
+func (cursor) answers() bool   { return false }
 
 func (cursor) dir(env Env, scope Scope) string {
 	if scope == Project {

@@ -15,6 +15,7 @@ type gemini struct{}
 
 func (gemini) title() string   { return "Gemini CLI" }
 func (gemini) program() string { return "gemini" }
+func (gemini) answers() bool   { return true }
 
 func (gemini) dir(env Env) string { return filepath.Join(env.or("GEMINI_CLI_HOME"), ".gemini") }
 
@@ -102,8 +103,7 @@ func (gemini) checkExtension(ctx context.Context, env Env) doctor.Finding {
 		Path   string `json:"path"`
 		Active bool   `json:"isActive"`
 	}
-	begin := max(0, bytes.Index(out, []byte("[\n"))) // it may warn before
-	if err := json.NewDecoder(bytes.NewReader(out[begin:])).Decode(&extensions); err != nil {
+	if err := json.NewDecoder(bytes.NewReader(listIn(out))).Decode(&extensions); err != nil {
 		return doctor.Failure("extension", "gemini extensions list: %v", err)
 	}
 	for _, e := range extensions {

@@ -14,6 +14,7 @@ type opencode struct{}
 
 func (opencode) title() string   { return "opencode" }
 func (opencode) program() string { return "opencode" }
+func (opencode) answers() bool   { return false }
 
 func (opencode) dir(env Env, scope Scope) string {
 	if scope == Project {
