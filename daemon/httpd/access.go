@@ -16,6 +16,7 @@ type caller struct {
 	agent string // that it speaks for, empty for none
 	own   bool   // it may only do what concerns its agent: it came with the agent's token
 	watch bool   // it may change nothing: it came with an observer's token
+	token string // it came with; empty for the user of the home
 }
 
 // right is what a route asks of its caller.
@@ -56,11 +57,12 @@ func (s *Server) identify(r *http.Request) (caller, error) {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), bearer)
 	switch {
 	case ok:
-		grant, err := s.Auth.Check(strings.TrimSpace(token))
+		token = strings.TrimSpace(token)
+		grant, err := s.Auth.Check(token)
 		if err != nil {
 			return who, api.Errorf(api.Unauthorized, "the token is wrong or was revoked").WithNext("duo token list")
 		}
-		who = caller{agent: grant.Agent, own: grant.Agent != "", watch: grant.Agent == ""}
+		who = caller{agent: grant.Agent, own: grant.Agent != "", watch: grant.Agent == "", token: token}
 	case !isLocal(r.Context()):
 		return who, api.Errorf(api.Unauthorized, "want the header Authorization: Bearer TOKEN: an agent's token is in its folder, the user of the host makes others").
 			WithNext("duo token create")

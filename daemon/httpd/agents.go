@@ -205,6 +205,7 @@ type idInput struct {
 
 func (s *Server) revokeToken(_ context.Context, _ caller, in idInput) (none, error) {
 	err := s.Auth.Revoke(in.ID)
+	s.showOut()
 	if errors.Is(err, auth.ErrNotFound) {
 		err = api.Errorf(api.TokenNotFound, "no token %q here", in.ID).WithNext("duo token list")
 	}

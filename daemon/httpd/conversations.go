@@ -207,7 +207,7 @@ func (s *Server) receipts(ctx context.Context, who caller, in receiptsInput) (ap
 	default:
 		return api.Receipts{}, api.Errorf(api.BadRequest, "until: want stored, delivered or seen, got %q", in.Until)
 	}
-	waiting, cancel, err := s.waiting(ctx, in.Wait)
+	waiting, cancel, err := s.waiting(ctx, who, in.Wait)
 	if err != nil {
 		return api.Receipts{}, err
 	}

@@ -75,13 +75,14 @@ type Server struct {
 	ending   context.Context // ends streams and waits
 	end      context.CancelFunc
 	streams  sync.WaitGroup
+	guests   guests
 	upgrader *websocket.Upgrader
 	address  atomic.Pointer[string] // of the door for programs with a token
 }
 
 // New returns a server; Serve starts it.
 func New(parts Parts) *Server {
-	s := &Server{Parts: parts, upgrader: newUpgrader()}
+	s := &Server{Parts: parts, upgrader: newUpgrader(), guests: guests{open: make(map[*guest]struct{})}}
 	s.ending, s.end = context.WithCancel(context.Background())
 	s.http = &http.Server{
 		Handler: s.routes(), ConnContext: origins, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,

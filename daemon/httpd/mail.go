@@ -96,7 +96,7 @@ func (s *Server) events(ctx context.Context, who caller, in eventsInput) (api.Me
 	if err != nil {
 		return api.Messages{}, err
 	}
-	waiting, cancel, err := s.waiting(ctx, in.Wait)
+	waiting, cancel, err := s.waiting(ctx, who, in.Wait)
 	if err != nil {
 		return api.Messages{}, err
 	}
@@ -109,6 +109,9 @@ func (s *Server) events(ctx context.Context, who caller, in eventsInput) (api.Me
 	defer stream.Close()
 	defer s.Presence.Attach(who.agent, false)()
 	out, err := s.gather(ctx, waiting, stream, in, given)
+	if err == nil {
+		err = s.stillMay(who)
+	}
 	out.Next = given.String()
 	return out, err
 }
@@ -189,8 +192,9 @@ func (s *Server) show(ctx context.Context, line deliver.Line) (m api.Message, er
 	return m, err
 }
 
-// waiting returns a context that ends with the request, the daemon, or a time.
-func (s *Server) waiting(ctx context.Context, text string) (context.Context, context.CancelFunc, error) {
+// waiting returns a context that ends with the request, the daemon, the caller's token, or a
+// time.
+func (s *Server) waiting(ctx context.Context, who caller, text string) (context.Context, context.CancelFunc, error) {
 	wait := time.Duration(0)
 	if text != "" {
 		var err error
@@ -198,7 +202,8 @@ func (s *Server) waiting(ctx context.Context, text string) (context.Context, con
 			return nil, nil, api.Errorf(api.BadRequest, "wait: want a duration like 30s, got %q", text)
 		}
 	}
+	ctx, leave := s.stay(ctx, who)
 	ctx, cancel := context.WithTimeout(ctx, min(wait, maxWait))
 	stop := context.AfterFunc(s.ending, cancel)
-	return ctx, func() { stop(); cancel() }, nil
+	return ctx, func() { stop(); cancel(); leave() }, nil
 }

@@ -134,7 +134,9 @@ func (ses *session) converse() error {
 	if ses.live != nil {
 		defer ses.Presence.Attach(ses.who.agent, true)()
 	}
-	ctx, cancel := context.WithCancelCause(context.Background())
+	ctx, leave := ses.stay(context.Background(), ses.who)
+	defer leave()
+	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	listening, finish := context.WithCancel(context.Background())
 	defer finish()
@@ -243,13 +245,19 @@ func (ses *session) talk(ctx context.Context) error {
 	if _, err := ses.write(api.StreamReady{Op: "ready", Agent: ses.who.agent}); err != nil {
 		return err
 	}
-	pinged := time.Now()
+	pinged, checked := time.Now(), time.Now()
 	for {
 		if ses.flow.pingDue() || time.Since(pinged) >= pingEvery { // however much there is to send
 			if err := ses.conn.WriteControl(websocket.PingMessage, ses.flow.mark(), time.Now().Add(writeWithin)); err != nil {
 				return err
 			}
 			pinged = time.Now()
+		}
+		if time.Since(checked) >= pingEvery { // somebody may have taken the token's file away
+			if err := ses.stillMay(ses.who); err != nil {
+				return err
+			}
+			checked = time.Now()
 		}
 		line, err := ses.next(ctx, pinged.Add(pingEvery))
 		switch {
@@ -309,9 +317,12 @@ func encode(frame any) ([]byte, error) {
 	return json.Marshal(frame)
 }
 
-// closeSlow is the code of a stream that is cut because its client takes nothing. Codes
-// from 4000 on are an application's own (RFC 6455, section 7.4.2).
-const closeSlow = 4008
+// The codes of streams that end because their token was revoked, or their client takes
+// nothing. Codes from 4000 on are an application's own (RFC 6455, section 7.4.2).
+const (
+	closeRevoked = 4001
+	closeSlow    = 4008
+)
 
 // hangUp tells the client why the stream ends, if it is still there.
 func (ses *session) hangUp(err error) {
@@ -321,7 +332,10 @@ func (ses *session) hangUp(err error) {
 	}
 	code := websocket.CloseInternalServerErr
 	e := router.Translate(err, "")
+	var revoked *revokedError
 	switch {
+	case errors.As(err, &revoked):
+		code = closeRevoked
 	case errors.Is(err, errSlow):
 		code = closeSlow
 		e = api.Errorf(api.TooSlow, "%w", err)

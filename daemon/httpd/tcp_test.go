@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -392,6 +393,53 @@ func TestObserver(t *testing.T) {
 	if a, err := o.As("").Find(context.Background(), "Atlas"); err != nil || a.Agent.Listening {
 		t.Errorf("Atlas: got %+v, %v, want nobody listening", a, err)
 	}
+}
+
+// TestRevokingEndsWhatGoesOn: streams of agents and observers, and waits, with the token that
+// was revoked and no other.
+func TestRevokingEndsWhatGoesOn(t *testing.T) {
+	o := newOutside(t, "", "Atlas", "Nova")
+	open := func(token string) *stream {
+		conn, resp, err := websocket.DefaultDialer.Dial("ws://"+o.address+"/v1/stream", http.Header{"Authorization": {"Bearer " + token}})
+		if err != nil {
+			t.Fatalf("dial: %v, %v", err, resp)
+		}
+		t.Cleanup(func() { conn.Close() })
+		s := &stream{conn, t}
+		s.say(`{"op":"subscribe"}`)
+		var ready api.StreamReady
+		if err := s.ReadJSON(&ready); err != nil || ready.Op != "ready" {
+			t.Fatalf("ready: got %+v, %v", ready, err)
+		}
+		return s
+	}
+	watcher, agents, stays := o.token(""), o.token("Atlas"), o.token("Atlas")
+	streams := map[string]*stream{watcher.ID: open(watcher.Text), agents.ID: open(agents.Text), "nova": open(o.own("Nova"))}
+	other := open(stays.Text)
+	waits := make(chan string, 1)
+	go func() {
+		resp, data := o.with(agents.Text, "GET /v1/me/events?wait=5m", "")
+		waits <- fmt.Sprint(resp.StatusCode, string(data))
+	}()
+	daemontest.Eventually(t, func() (bool, string) {
+		status, err := o.As("").Status(context.Background())
+		return err == nil && status.Streams == 5, fmt.Sprintf("got %+v, %v, want 5 streams", status, err)
+	})
+	for id, s := range streams {
+		if err := o.As("").RevokeToken(context.Background(), id); err != nil {
+			t.Fatal(err)
+		}
+		_, frame, err := s.ReadMessage()
+		var closed *websocket.CloseError
+		if !errors.As(err, &closed) || closed.Code != 4001 || !strings.HasPrefix(closed.Text, "unauthorized: ") {
+			t.Errorf("%s: got %q, %v, want the stream closed with 4001 unauthorized", id, frame, err)
+		}
+	}
+	if got := <-waits; !strings.HasPrefix(got, "401") || !strings.Contains(got, "revoked") {
+		t.Errorf("the wait: got %s, want 401", got)
+	}
+	id := o.create("Nova", "goes on", "Atlas")
+	other.wantNext(id, 1)
 }
 
 // TestSayOverStream: a stream sends, rings and tells what is wrong with one frame alone.
