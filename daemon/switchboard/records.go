@@ -20,8 +20,10 @@ import (
 )
 
 const (
-	maxRecord = 4 * envelope.MaxLine
-	maxDone   = 256 // copies of the requests of one host that are kept when they are done
+	maxRecord  = 4 * envelope.MaxLine
+	maxDone    = 10_000 // requests of this host that are kept when they are done
+	maxDoneFar = 256    // of another host
+	doneFor    = 90 * 24 * time.Hour
 )
 
 // records are the files of requests: those of which something can still come in open,
@@ -31,12 +33,18 @@ type records struct {
 	dir string
 
 	mu   sync.Mutex
-	kept map[string][]string // copies that are done, by host, the oldest first
-	host map[string]string   // of a copy that is done, by id
+	kept map[string][]kept // those that are done, by where they are, the oldest first
+	host map[string]string // where one that is done is, by id; none for those of this host
 }
 
-func (r *records) openIn(dir string) (ids []string, err error) {
-	r.dir, r.kept, r.host = dir, make(map[string][]string), make(map[string]string)
+// kept is a record that is done.
+type kept struct {
+	id string
+	at time.Time // when it was
+}
+
+func (r *records) openIn(dir string, now time.Time) (ids []string, err error) {
+	r.dir, r.kept, r.host = dir, make(map[string][]kept), make(map[string]string)
 	for _, folder := range []string{"open", "done"} {
 		if err := durable.Mkdir(filepath.Join(dir, folder), 0o700); err != nil {
 			return nil, fmt.Errorf("open records of calls: %w", err)
@@ -54,9 +62,12 @@ func (r *records) openIn(dir string) (ids []string, err error) {
 			}
 			ids = append(ids, list...)
 		}
-		if at != "" {
-			r.keep(at)
+		r.keep(at)
+		old, err := r.drop(at, now)
+		if err != nil {
+			return nil, err
 		}
+		ids = slices.DeleteFunc(ids, func(id string) bool { return slices.Contains(old, id) })
 	}
 	return ids, nil
 }
@@ -83,22 +94,44 @@ func (r *records) hosts() ([]string, error) {
 	return hosts, nil
 }
 
-// keep remembers which copies of a host are done, in the order in which they were.
+// keep remembers which records are done, in the order in which they were.
 func (r *records) keep(at string) {
 	entries, _ := os.ReadDir(filepath.Join(r.dir, at, "done")) // without them it only takes longer until they go
-	times := make(map[string]time.Time)
-	var ids []string
+	var list []kept
 	for _, e := range entries {
 		info, err := e.Info()
-		if id, ok := strings.CutSuffix(e.Name(), ".json"); ok && err == nil {
-			ids, times[id] = append(ids, id), info.ModTime()
+		id, ok := strings.CutSuffix(e.Name(), ".json")
+		if _, noID := envelope.ParseID(id); ok && noID == nil && err == nil {
+			list = append(list, kept{id, info.ModTime()})
 		}
 	}
-	slices.SortFunc(ids, func(a, b string) int { return times[a].Compare(times[b]) })
-	r.kept[at] = ids
-	for _, id := range ids {
-		r.host[id] = at
+	slices.SortFunc(list, func(a, b kept) int { return a.at.Compare(b.at) })
+	r.kept[at] = list
+	if at == "" {
+		return
 	}
+	for _, k := range list {
+		r.host[k.id] = at
+	}
+}
+
+// drop removes the records that are done for too long, or are too many, and returns their
+// ids. The caller holds the lock, or is the only one there.
+func (r *records) drop(at string, now time.Time) (gone []string, err error) {
+	most := maxDoneFar
+	if at == "" {
+		most = maxDone
+	}
+	for list := r.kept[at]; len(list) > most || len(list) > 0 && now.Sub(list[0].at) > doneFor; list = r.kept[at] {
+		id := list[0].id
+		if err := os.Remove(r.path(filepath.Join(at, "done"), id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return gone, fmt.Errorf("remove record of a call: %w", err)
+		}
+		r.kept[at] = list[1:]
+		delete(r.host, id)
+		gone = append(gone, id)
+	}
+	return gone, nil
 }
 
 // folderOf is the folder of a record.
@@ -212,30 +245,19 @@ func (r *records) write(folder string, request call.Request) error {
 }
 
 // finish moves a record from open to done. A crash that undoes this leaves a record
-// that is finished again. It returns the ids of older copies of the same host, which
-// are gone now.
-func (r *records) finish(request call.Request) (gone []string, err error) {
+// that is finished again. It returns the ids of older ones, which are gone now.
+func (r *records) finish(request call.Request, now time.Time) (gone []string, err error) {
 	id := request.ID
 	err = os.Rename(r.path(folderOf(request, "open"), id), r.path(folderOf(request, "done"), id))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("finish record of a call: %w", err)
 	}
-	if request.Far == nil {
-		return nil, nil
-	}
-	at := filepath.Join("far", request.From.Host)
+	at := folderOf(request, "")
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.host[id] = at
-	r.kept[at] = append(r.kept[at], id)
-	for len(r.kept[at]) > maxDone {
-		oldest := r.kept[at][0]
-		if err := os.Remove(r.path(filepath.Join(at, "done"), oldest)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return gone, fmt.Errorf("remove copy of a call: %w", err)
-		}
-		r.kept[at] = r.kept[at][1:]
-		delete(r.host, oldest)
-		gone = append(gone, oldest)
+	if at != "" {
+		r.host[id] = at
 	}
-	return gone, nil
+	r.kept[at] = append(r.kept[at], kept{id, now})
+	return r.drop(at, now)
 }

@@ -135,7 +135,7 @@ func New(parts Parts) (*Switchboard, error) {
 		open: make(map[string]*entry), calls: make(map[string]*entry), inCalls: make(map[string]map[string]struct{}),
 		hosts: make(map[string]*host), began: parts.Now(),
 	}
-	ids, err := s.records.openIn(parts.Home.RequestsDir())
+	ids, err := s.records.openIn(parts.Home.RequestsDir(), parts.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -382,7 +382,7 @@ func (s *Switchboard) settle(e *entry) error {
 	if err := s.keepNotice(r); err != nil {
 		return err
 	}
-	gone, err := s.records.finish(r)
+	gone, err := s.records.finish(r, s.Now())
 	for _, id := range gone {
 		s.refs.Remove(id)
 	}
