@@ -3,8 +3,11 @@
 package desk
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -19,11 +22,15 @@ import (
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/card"
 	"github.com/claude-duo/duo/maildir/convlog"
+	"github.com/claude-duo/duo/maildir/durable"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/claude-duo/duo/maildir/mailbox"
 )
 
-const settleWithin = 2 * time.Second
+const (
+	settleWithin = 2 * time.Second
+	maxLooks     = 2000 // at conversations, for one page
+)
 
 // Calls tells how far calls are; daemon/switchboard does.
 type Calls interface {
@@ -174,23 +181,53 @@ func (d *Desk) Conversations(ctx context.Context, agent string, q Query) (api.Co
 	return show.Conversations(list, q), nil
 }
 
-// All lists the conversations of the host, those first whose logs have changed last.
+// All lists the conversations of the host, those first whose logs have changed last. It
+// looks at no more of them than the page needs, and gives a page that is not full rather
+// than look at very many of which none fits; more counts those that it has not looked at.
 func (d *Desk) All(ctx context.Context, q Query) (api.Conversations, error) {
-	ids, err := d.home.Conversations()
+	ids, err := d.latest()
 	if err != nil {
 		return api.Conversations{}, err
 	}
+	at := api.Behind(ids, q.Cursor, func(id string) string { return id })
+	ids = ids[at:]
+	limit, looked := Limit(q.Limit), 0
 	list := []api.Conversation{}
-	for _, id := range ids {
-		c, err := d.Conversation(ctx, "", id)
+	for ; looked < min(len(ids), maxLooks) && len(list) < limit; looked++ {
+		c, err := d.Conversation(ctx, "", ids[looked])
 		switch {
 		case ctx.Err() != nil:
 			return api.Conversations{}, ctx.Err()
-		case err == nil: // else its log cannot be opened, or is gone
+		case err == nil && q.Takes(c): // else its log cannot be opened, or is gone
 			list = append(list, c)
 		}
 	}
-	return show.Conversations(list, q), nil
+	out := api.Conversations{Conversations: list, More: len(ids) - looked}
+	if out.More > 0 {
+		out.Next = api.Cursor{Passed: at + looked, Key: ids[looked-1]}.String()
+	}
+	return out, nil
+}
+
+// latest lists the conversations of the host, those first whose logs have changed last.
+func (d *Desk) latest() ([]string, error) {
+	ids, err := d.home.Conversations()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.Open(d.home.ConversationsDir())
+	if err != nil {
+		return nil, fmt.Errorf("list conversations: %w", err)
+	}
+	defer dir.Close()
+	changed := make(map[string]int64, len(ids))
+	for _, id := range ids {
+		if look, err := durable.LookAt(dir, maildir.LogName(id)); err == nil {
+			changed[id] = look.Modified
+		}
+	}
+	slices.SortStableFunc(ids, func(a, b string) int { return cmp.Compare(changed[b], changed[a]) })
+	return ids, nil
 }
 
 // Limit is show.Limit, for those who gather themselves.

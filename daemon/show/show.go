@@ -152,14 +152,15 @@ type Query struct {
 
 // Conversations lists those that a query selects, the latest first.
 func Conversations(list []api.Conversation, q Query) api.Conversations {
-	list = slices.DeleteFunc(list, func(c api.Conversation) bool { return !q.takes(c) })
+	list = slices.DeleteFunc(list, func(c api.Conversation) bool { return !q.Takes(c) })
 	slices.SortFunc(list, func(a, b api.Conversation) int { return cmp.Compare(b.LastTime, a.LastTime) })
 	var out api.Conversations
 	out.Conversations, out.More, out.Next = api.Page(list, q.Cursor, Limit(q.Limit), func(c api.Conversation) string { return c.ID })
 	return out
 }
 
-func (q Query) takes(c api.Conversation) bool {
+// Takes reports whether a query selects a conversation.
+func (q Query) Takes(c api.Conversation) bool {
 	if q.Status != "" && q.Status != c.Status {
 		return false
 	}
