@@ -55,6 +55,9 @@ func (a *app) fromFlag(home *maildir.Home) (*identity, error) {
 }
 
 func (a *app) fromEnvironment(home *maildir.Home) (*identity, error) {
+	if a.outdated(home) {
+		return nil, nil
+	}
 	return a.named(home, a.env("DUO_AS"), identity{Source: "DUO_AS"})
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -50,26 +51,50 @@ func (a *app) unbind(home *maildir.Home, agent string) error {
 	return nil
 }
 
-// fromSession is the agent that this run's sessions are bound to. Two sessions that
-// say different things are an error: one program has started the other.
+// fromSession is the agent that this run's sessions are bound to. Where one program has
+// started another one and they are different agents, it is that of the inner one; where
+// nobody can tell which that is, it is an error.
 func (a *app) fromSession(home *maildir.Home) (*identity, error) {
-	var found *session.Binding
+	bound, err := a.bindings(home)
+	if err != nil || len(bound) == 0 {
+		return nil, err
+	}
+	found := &bound[len(bound)-1]
+	for _, other := range bound {
+		if strings.EqualFold(found.Agent, other.Agent) {
+			continue
+		}
+		if found = session.Nearest(bound); found == nil {
+			inner := bound[len(bound)-1]
+			return nil, whichAgent("two sessions are around you: %s is %s, %s is %s",
+				other.Client, other.Agent, inner.Client, inner.Agent)
+		}
+		break
+	}
+	return a.named(home, found.Agent, identity{Source: "session", Detail: found.Key.String(), Session: found})
+}
+
+// bindings are those of this run's sessions.
+func (a *app) bindings(home *maildir.Home) ([]session.Binding, error) {
+	var list []session.Binding
 	for _, k := range a.sessions() {
-		bound, err := session.Read(home, k)
+		b, err := session.Read(home, k)
 		if err != nil {
 			return nil, err
 		}
-		if bound == nil {
-			continue
+		if b != nil {
+			list = append(list, *b)
 		}
-		if found != nil && !strings.EqualFold(found.Agent, bound.Agent) {
-			return nil, whichAgent("two sessions are around you: %s is %s, %s is %s",
-				found.Client, found.Agent, bound.Client, bound.Agent)
-		}
-		found = bound
 	}
-	if found == nil {
-		return nil, nil
-	}
-	return a.named(home, found.Agent, identity{Source: "session", Detail: found.Key.String(), Session: found})
+	return list, nil
+}
+
+// outdated reports whether DUO_AS is what a session's commands were given at its start,
+// and the session was bound to another agent since.
+func (a *app) outdated(home *maildir.Home) bool {
+	as := a.env("DUO_AS")
+	bound, err := a.bindings(home)
+	return err == nil && as != "" && slices.ContainsFunc(bound, func(b session.Binding) bool {
+		return strings.EqualFold(b.As, as) && !strings.EqualFold(b.Agent, as)
+	})
 }

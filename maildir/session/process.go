@@ -1,6 +1,7 @@
 package session
 
 import (
+	"iter"
 	"os"
 	"slices"
 	"strconv"
@@ -50,19 +51,28 @@ const maxAncestors = 64
 // outermost shell, else the process itself.
 func Client() Process {
 	found := Self()
-	pid := os.Getppid()
-	for range maxAncestors {
-		p, ok := look(pid)
-		if !ok || pid <= 1 {
+	for p, name := range ancestors() {
+		found = p
+		if !passes(name) {
 			break
 		}
-		found = Process{pid, p.start}
-		if !passes(p.name) {
-			break
-		}
-		pid = p.parent
 	}
 	return found
+}
+
+// ancestors are the processes above this one, the nearest first, and the names of their
+// programs.
+func ancestors() iter.Seq2[Process, string] {
+	return func(yield func(Process, string) bool) {
+		pid := os.Getppid()
+		for range maxAncestors {
+			p, ok := look(pid)
+			if !ok || pid <= 1 || !yield(Process{pid, p.start}, p.name) {
+				return
+			}
+			pid = p.parent
+		}
+	}
 }
 
 // between are programs that stand between a client program and what it runs.

@@ -70,6 +70,29 @@ func TestAZombieIsNotAlive(t *testing.T) {
 	must(t, cmd.Wait())
 }
 
+// TestNearest: of the sessions of two programs, one of which has started the other, the
+// inner one is meant.
+func TestNearest(t *testing.T) {
+	parent, other := session.Find(os.Getppid()), start(t).process
+	grand := session.Binding{Key: session.Key{ID: "grand"}, Process: session.Client()}
+	inner := session.Binding{Key: session.Key{ID: "inner"}, Process: parent}
+	beside := session.Binding{Key: session.Key{ID: "beside"}, Process: other}
+	if got := session.Nearest([]session.Binding{beside, inner}); got == nil || got.ID != "inner" {
+		t.Errorf("one is above: got %+v, want it", got)
+	}
+	if got := session.Nearest([]session.Binding{beside, {}}); got != nil {
+		t.Errorf("none is above: got %+v, want none", got)
+	}
+	if got := session.Nearest([]session.Binding{inner, inner}); got != nil {
+		t.Errorf("both are the same: got %+v, want none", got)
+	}
+	if grand.Process != parent {
+		if got := session.Nearest([]session.Binding{grand, inner}); got == nil || got.ID != "inner" {
+			t.Errorf("both are above: got %+v, want the nearest", got)
+		}
+	}
+}
+
 // TestClientPassesShells: what runs in a shell of this process runs in this process.
 func TestClientPassesShells(t *testing.T) {
 	exe, err := os.Executable()

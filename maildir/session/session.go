@@ -79,6 +79,7 @@ type Binding struct {
 	State   string  `json:"state,omitempty"`  // Working or Idle, empty where no hook has told
 	Waiter  Process `json:"waiter,omitzero"`  // what waits to wake the session
 	Told    []Told  `json:"told,omitempty"`   // of what still waits
+	As      string  `json:"as,omitempty"`     // the agent that its commands have in DUO_AS since its start
 	ToldAt  int64   `json:"toldAt,omitempty"` // when a hook last looked, Unix milliseconds
 }
 
@@ -176,7 +177,7 @@ func Update(home *maildir.Home, k Key, change func(*Binding) error) error {
 func Bind(home *maildir.Home, k Key, agent string, now time.Time) error {
 	return Update(home, k, func(b *Binding) error {
 		if !strings.EqualFold(b.Agent, agent) {
-			*b = Binding{Key: k, Hooks: b.Hooks, State: b.State}
+			*b = Binding{Key: k, Hooks: b.Hooks, State: b.State, As: b.As}
 		}
 		b.Agent, b.BoundAt, b.Process = agent, now.UnixMilli(), Client()
 		return nil
@@ -214,6 +215,26 @@ func List(home *maildir.Home, agent string) ([]Binding, error) {
 	}
 	slices.SortStableFunc(list, func(x, y Binding) int { return int(y.BoundAt - x.BoundAt) })
 	return list, nil
+}
+
+// Nearest is the one of several bindings whose client program is the nearest process above
+// this one; nil where none is above it, or several are the same.
+func Nearest(list []Binding) *Binding {
+	for p := range ancestors() {
+		var found *Binding
+		for i := range list {
+			if list[i].Process == p && found != nil {
+				return nil
+			}
+			if list[i].Process == p {
+				found = &list[i]
+			}
+		}
+		if found != nil {
+			return found
+		}
+	}
+	return nil
 }
 
 // Live is List without the sessions whose client program is gone.

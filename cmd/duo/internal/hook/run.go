@@ -201,6 +201,9 @@ func (h *hooked) bind(b *session.Binding, agent string) {
 	if b.BoundAt == 0 || h.event.kind == starts || !b.Lives() {
 		b.BoundAt, b.Process = h.Now().UnixMilli(), session.Client()
 	}
+	if h.event.kind == starts {
+		b.As = agent
+	}
 }
 
 // decide does what an occasion says. The caller has the session locked.
