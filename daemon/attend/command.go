@@ -111,7 +111,7 @@ func withoutSessions(environ []string) []string {
 	var env []string
 	for _, pair := range environ {
 		switch name, _, _ := strings.Cut(pair, "="); name {
-		case "CLAUDE_CODE_SESSION_ID", "CODEX_THREAD_ID", "GEMINI_SESSION_ID", "DUO_SESSION":
+		case "CLAUDE_CODE_SESSION_ID", "CLAUDE_CODE_MESSAGING_TOKEN", "CODEX_THREAD_ID", "GEMINI_SESSION_ID", "DUO_SESSION":
 		default:
 			env = append(env, pair)
 		}
