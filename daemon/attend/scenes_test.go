@@ -220,6 +220,36 @@ func TestHeldByAnother(t *testing.T) {
 	s.await(attend.Answered, 1)
 }
 
+// late is a lease that comes when somebody else has just dealt with the item.
+type late struct {
+	attend.Leases
+	meanwhile func()
+}
+
+func (l late) Take(items ...string) ([]string, error) {
+	l.meanwhile()
+	return l.Leases.Take(items...)
+}
+
+// TestDealtWithMeanwhile: what was seen before the lease was taken is not acted on again.
+func TestDealtWithMeanwhile(t *testing.T) {
+	t.Parallel()
+	h := daemontest.New(t, "Atlas", "Nova")
+	e := h.Post("Atlas", message("Nova", "hello")).Message.Envelope
+	s := newScene(t, h, "Nova")
+	seen := func() {
+		if err := h.As("Nova").Shown(context.Background(), []api.Place{{Conversation: e.Conversation, Seq: e.Seq}}); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := attend.New(s.options(), s.parts(says("again"), late{newTable().holder(), seen})).Once(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if got := answers(h, e.Conversation, "Nova"); len(got) != 0 {
+		t.Errorf("answers: got %q, want none", texts(got))
+	}
+}
+
 // TestCannotBeAnswered: the command does not run where no reply can be taken. One that is
 // refused when it is there is kept.
 func TestCannotBeAnswered(t *testing.T) {
