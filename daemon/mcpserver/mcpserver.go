@@ -54,6 +54,7 @@ func (s *server) newMCP(observer bool) *mcp.Server {
 	about := &mcp.Implementation{Name: "duo", Title: "duo", Version: s.Version}
 	m := mcp.NewServer(about, &mcp.ServerOptions{
 		Instructions: instructions, Logger: s.Logger,
+		SetCacheable: func(_ context.Context, _ mcp.Request, c *mcp.Cacheable) { c.CacheScope = "private" }, // each agent sees its own
 		Capabilities: &mcp.ServerCapabilities{Tools: &mcp.ToolCapabilities{}, Resources: &mcp.ResourceCapabilities{}},
 	})
 	for i := range tools {
