@@ -176,14 +176,8 @@ func (s *Server) removePeer(_ context.Context, _ caller, in ofPeer) (api.Peer, e
 }
 
 func (s *Server) pingPeer(ctx context.Context, _ caller, in ofPeer) (api.Ping, error) {
-	if err := s.Peers.Kick(in.Name); err != nil {
-		return api.Ping{}, s.peerProblem(in.Name, err)
-	}
 	ctx, cancel := context.WithTimeout(ctx, pingTime)
 	defer cancel()
-	if status, err := s.Peers.Get(in.Name); err == nil {
-		s.Peers.Await(ctx, status.ID)
-	}
 	took, err := s.Peers.Ping(ctx, in.Name)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = peer.ErrDown

@@ -64,6 +64,40 @@ func TestLinkComesBack(t *testing.T) {
 	})
 }
 
+// TestDialledWhenAsked: who asks for a host gets it dialled at once, also while the last
+// link is being cleared away, and however often links have broken.
+func TestDialledWhenAsked(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		slow := &slowService{}
+		nyc, lon := w.host("nyc", "nyc:1"), w.host("lon", "", slow)
+		pair(t, nyc, lon)
+		for range 8 { // else it is dialled in half a minute at the earliest in the end
+			w.cut()
+			synctest.Wait()
+			if err := lon.Kick("nyc"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(8 * time.Second)
+			wantState(t, lon, "nyc", peer.Up)
+		}
+	})
+}
+
+// TestPingOverALinkThatEnds: a ping that finds the link cut makes another one.
+func TestPingOverALinkThatEnds(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		nyc, lon := w.host("nyc", "nyc:1"), w.host("lon", "")
+		pair(t, nyc, lon)
+		for round := range 8 {
+			w.cut()
+			if _, err := lon.Ping(context.Background(), "nyc"); err != nil {
+				t.Errorf("round %d: %v", round, err)
+			}
+			synctest.Wait()
+		}
+	})
+}
+
 // TestOneLink: hosts that dial each other at once end with one link, the same for both.
 func TestOneLink(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

@@ -37,7 +37,7 @@ type pair struct {
 	id      string
 	ctx     context.Context // until the peer is removed
 	cancel  context.CancelCauseFunc
-	kicked  chan struct{} // a token: look again, and dial at once
+	kicked  chan struct{} // a token: look again, and dial
 	backoff link.Backoff  // of the goroutine that dials
 
 	mu      sync.Mutex
@@ -49,6 +49,7 @@ type pair struct {
 	dialAt  time.Time // when it is dialled next; zero for not
 	faults  int
 	called  bool      // the peer has dialled since this host dialled last
+	asked   bool      // it is to be dialled at once, and was not since
 	current *carriage // that is up, or about to be
 }
 
@@ -68,32 +69,47 @@ func newPair(m *Manager, p Peer) *pair {
 	}
 }
 
-// kick makes the one who dials look again at once.
+// kick makes the peer be dialled at once where there is no link. One that has ended, and
+// is being cleared away, is none.
 func (p *pair) kick() {
+	p.mu.Lock()
+	p.asked = p.asked || !p.alive()
+	p.mu.Unlock()
+	p.look()
+}
+
+// look makes the one who dials look again.
+func (p *pair) look() {
 	select {
 	case p.kicked <- struct{}{}:
 	default:
 	}
 }
 
-// unkick takes back what a kick was for that has happened meanwhile.
-func (p *pair) unkick() {
+// looked takes back what there was to look at and has happened meanwhile.
+func (p *pair) looked() {
 	select {
 	case <-p.kicked:
 	default:
 	}
 }
 
-// release ends that the peer is held: a person has said so.
-func (p *pair) release() {
+// release ends that the peer is held, and dials it where there is no link: a person has said
+// so. It reports whether there is one.
+func (p *pair) release() (linked bool) {
 	p.mu.Lock()
 	if p.state == Held {
 		p.turn(Down)
 	}
 	p.faults = 0
+	linked = p.alive()
 	p.mu.Unlock()
 	p.kick()
+	return linked
 }
+
+// alive reports whether there is a link that has not ended. The caller holds the lock.
+func (p *pair) alive() bool { return p.current != nil && p.current.link.Context().Err() == nil }
 
 func (p *pair) isHeld() bool {
 	p.mu.Lock()
@@ -127,7 +143,7 @@ func (p *pair) run() {
 		if c := p.carried(); c != nil {
 			select {
 			case <-c.done:
-				p.unkick()
+				p.looked()
 				wait = p.pause(p.now().Sub(c.began))
 			case <-p.ctx.Done():
 			}
@@ -145,7 +161,7 @@ func (p *pair) run() {
 		if err != nil {
 			p.ended(err, false, 0)
 		}
-		p.unkick()
+		p.looked()
 		wait = p.pause(p.now().Sub(began))
 	}
 }
@@ -198,6 +214,9 @@ func (p *pair) pause(up time.Duration) time.Duration {
 		p.called = false
 	}
 	wait := p.backoff.Next(up)
+	if p.asked {
+		return 0
+	}
 	var bye *link.Bye
 	switch {
 	case errors.As(p.failed, &bye) && bye.Received && bye.Wait > 0:
@@ -218,7 +237,7 @@ func unwelcome(err error) bool {
 // dialPeer makes a link and carries it until it ends. The error says that there was none.
 func (p *pair) dialPeer(peer Peer) error {
 	p.mu.Lock()
-	p.dialAt = time.Time{}
+	p.dialAt, p.asked = time.Time{}, false
 	p.turn(Dialing)
 	p.mu.Unlock()
 	conn, err := p.reach(peer)
@@ -253,7 +272,7 @@ func (p *pair) carry(l *link.Link, dialled bool) {
 	p.current = c
 	p.called = p.called || !dialled
 	p.mu.Unlock()
-	p.kick()
+	p.look()
 	if old != nil {
 		old.link.Close(&link.Bye{Code: link.CodeReplaced})
 		<-old.done
@@ -280,7 +299,7 @@ func (p *pair) begun(c *carriage, s *Session) {
 	c.session = s
 	if p.current == c {
 		p.turn(Up)
-		p.failed = nil
+		p.failed, p.asked = nil, false
 	}
 	p.mu.Unlock()
 	p.kickCarried(s.Name)

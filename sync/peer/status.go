@@ -94,25 +94,36 @@ func (p *pair) explain(peer Peer, err error) string {
 // ErrDown means that there is no link with a peer now.
 var ErrDown = errors.New("the host is not reached now")
 
-// Ping tells how long a frame takes to a peer and back.
+// Ping tells how long a frame takes to a peer and back. Where there is no link the peer is
+// dialled, also one that is held; so it is where the link turns out to have ended.
 func (m *Manager) Ping(ctx context.Context, name string) (time.Duration, error) {
 	peer, ok := m.book.Get(name)
 	if !ok {
 		return 0, fmt.Errorf("%q: %w", name, ErrNotFound)
 	}
-	s := m.Session(peer.ID)
-	if s == nil {
-		return 0, fmt.Errorf("%q: %w", name, ErrDown)
+	for first := true; ; first = false {
+		linked := m.pair(peer).release()
+		m.Await(ctx, peer.ID)
+		took, err := m.Session(peer.ID).ping(ctx)
+		if err == nil {
+			return took, nil
+		}
+		if !first || !linked || !errors.Is(err, ErrDown) {
+			return 0, fmt.Errorf("%q: %w", name, err)
+		}
 	}
+}
+
+func (s *Session) ping(ctx context.Context) (time.Duration, error) {
 	told := make(chan time.Duration, 1)
-	if !s.echoes.call(told) {
-		return 0, fmt.Errorf("%q: %w", name, ErrDown)
+	if s == nil || !s.echoes.call(told) {
+		return 0, ErrDown
 	}
 	select {
 	case took := <-told:
 		return took, nil
 	case <-s.Context().Done():
-		return 0, fmt.Errorf("%q: %w", name, ErrDown)
+		return 0, ErrDown
 	case <-ctx.Done():
 		return 0, context.Cause(ctx)
 	}
@@ -168,7 +179,7 @@ func (m *Manager) Await(ctx context.Context, id string) {
 	defer cancel()
 	for {
 		p.mu.Lock()
-		up, turned := p.state == Up, p.turned
+		up, turned := p.state == Up && p.alive() && p.current.session != nil, p.turned
 		p.mu.Unlock()
 		if up {
 			return
