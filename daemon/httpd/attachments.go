@@ -31,6 +31,9 @@ func (s *Server) attach(w http.ResponseWriter, r *http.Request) {
 func (s *Server) upload(w http.ResponseWriter, r *http.Request) (envelope.Attachment, error) {
 	var none envelope.Attachment
 	who, err := s.admit(r, speaking)
+	if err == nil {
+		err = checkQuery(r, "name")
+	}
 	if err != nil {
 		return none, err
 	}
@@ -86,6 +89,9 @@ func (s *Server) attachment(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) attachedFile(r *http.Request) (*os.File, error) {
 	who, err := s.admit(r, reading)
+	if err == nil {
+		err = checkQuery(r, "message")
+	}
 	if err != nil {
 		return nil, err
 	}

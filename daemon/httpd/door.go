@@ -71,7 +71,7 @@ func serve[In, Out any](s *Server, door huma.API, about route, handle func(conte
 		Method: method, Path: path, OperationID: about.id, Summary: about.summary, Tags: []string{about.group},
 		Parameters: slices.Clone(headers[about.need]), Security: security(about.need),
 		Responses: responses(registry, reflect.TypeFor[Out]()), DefaultStatus: http.StatusOK,
-		Middlewares:  huma.Middlewares{s.guard(about.need)},
+		Middlewares:  huma.Middlewares{s.guard(about.need, parameters(reflect.TypeFor[In]()))},
 		MaxBodyBytes: maxBody, BodyReadTimeout: bodyTimeout, SkipValidateBody: true,
 	}
 	if about.body != nil {
@@ -113,11 +113,15 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, out any, err err
 
 type callerKey struct{}
 
-// guard lets requests in, and tells the handler on whose behalf they come.
-func (s *Server) guard(need right) func(huma.Context, func(huma.Context)) {
+// guard lets requests in with the parameters that the handler knows, and tells it on whose
+// behalf they come.
+func (s *Server) guard(need right, known []string) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		r, w := humago.Unwrap(ctx)
 		who, err := s.admit(r, need)
+		if err == nil {
+			err = checkQuery(r, known...)
+		}
 		if err != nil {
 			s.fail(w, r, err)
 			return

@@ -58,6 +58,14 @@ func TestProblems(t *testing.T) {
 		{"GET /v1/me/events?wait=-1s", "Atlas", "", 422, api.BadRequest},
 		{"GET /v1/me/events?conversation=cffff", "Atlas", "", 404, api.ConversationNotFound},
 		{"GET /v1/me/events?conversation=" + id + "&after=x", "Atlas", "", 422, api.BadRequest},
+		{"GET /v1/me/inbox?lmit=5", "Atlas", "", 422, api.BadRequest},
+		{"GET /v1/me?limit=5", "Atlas", "", 422, api.BadRequest},
+		{"GET /v1/agents?limit=5&%zz", "", "", 422, api.BadRequest},
+		{"GET " + in + "/messages?lst=1", "", "", 422, api.BadRequest},
+		{"GET /v1/stream?after=1", "Atlas", "", 422, api.BadRequest},
+		{"POST /v1/attachments?nmae=a", "Atlas", "x", 422, api.BadRequest},
+		{"GET /v1/attachments/" + strings.Repeat("a", 64) + "?mesage=c1", "Atlas", "", 422, api.BadRequest},
+		{"GET /metrics?name=x", "", "", 422, api.BadRequest},
 		{"POST /v1/me/read", "Atlas", `{"refs":["cffff.1"]}`, 404, api.ConversationNotFound},
 		{"POST /v1/me/read", "Atlas", `{"refs":["` + id + `.9"]}`, 404, api.MessageNotFound},
 		{"POST /v1/me/read", "Atlas", `{"refs":["` + id + `.x"]}`, 422, api.BadReference},
@@ -101,6 +109,11 @@ func TestProblems(t *testing.T) {
 	_, body := h.ask("GET /v1/agents/Atlsa", "", "")
 	if !bytes.Contains(body, []byte(`"near":["Atlas"]`)) || !bytes.Contains(body, []byte(`"next":"duo who"`)) {
 		t.Errorf("mistyped name: got %s, want the near one and a command", body)
+	}
+	for route, near := range map[string]string{"GET /v1/me/inbox?lmit=5": "limit", "GET " + in + "/messages?lst=1": "last"} {
+		if _, body := h.ask(route, "Atlas", ""); !bytes.Contains(body, []byte(`"near":["`+near+`"]`)) {
+			t.Errorf("%s: got %s, want %s as the near one", route, body, near)
+		}
 	}
 }
 

@@ -24,7 +24,11 @@ func (s *Server) counted(mux *http.ServeMux) http.Handler {
 		return mux
 	}
 	mux.HandleFunc(api.RouteMetrics, func(w http.ResponseWriter, r *http.Request) {
-		if _, err := s.admit(r, reading); err != nil {
+		_, err := s.admit(r, reading)
+		if err == nil {
+			err = checkQuery(r)
+		}
+		if err != nil {
 			s.fail(w, r, err)
 			return
 		}

@@ -64,6 +64,9 @@ type source interface {
 // than it needs.
 func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 	who, err := s.admit(r, reading)
+	if err == nil {
+		err = checkQuery(r)
+	}
 	if err != nil {
 		s.fail(w, r, err)
 		return

@@ -59,8 +59,12 @@ func (p patient) Write(data []byte) (int, error) {
 // spanOf reads which lines a query asks for.
 func spanOf(r *http.Request) (show.Span, error) {
 	var n [4]int64
-	for i, name := range []string{"after", "before", "last", "limit"} {
-		var err error
+	names := []string{"after", "before", "last", "limit"}
+	err := checkQuery(r, names...)
+	if err != nil {
+		return show.Span{}, err
+	}
+	for i, name := range names {
 		if n[i], err = number(r, name); err != nil {
 			return show.Span{}, err
 		}
