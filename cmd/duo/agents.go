@@ -42,7 +42,7 @@ func newFind(a *app) *cobra.Command {
 		Use: "find [TEXT...]", Short: "Find agents by what they can do",
 		Long: `Find agents that have all the capabilities, and all the words in their name, capabilities,
 description or platform, here and at linked hosts. Who fits best, is there and has least to
-do stands first.`,
+do stands first, of equal ones who learns of it soonest (see duo who --help).`,
 		Example: `  duo find --capability review
   duo find postgres --status available`,
 		ValidArgsFunction: noCompletion,

@@ -24,5 +24,7 @@ func (s *Server) mcp(w http.ResponseWriter, r *http.Request) {
 	if who.agent != "" {
 		r.Header.Set(api.AgentHeader, who.agent)
 	}
-	s.MCP.ServeHTTP(w, r)
+	ctx, leave := s.stay(r.Context(), who)
+	defer leave()
+	s.MCP.ServeHTTP(w, r.WithContext(ctx))
 }

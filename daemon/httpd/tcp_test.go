@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/daemontest"
@@ -440,6 +441,37 @@ func TestRevokingEndsWhatGoesOn(t *testing.T) {
 	}
 	id := o.create("Nova", "goes on", "Atlas")
 	other.wantNext(id, 1)
+}
+
+// TestRevokingEndsMCP: the stream of a model's session, too.
+func TestRevokingEndsMCP(t *testing.T) {
+	o := newOutside(t, "", "Atlas")
+	token := o.token("Atlas")
+	resp, data := o.with(token.Text, "POST /mcp", `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"test","version":"1"}}}`,
+		"Content-Type", "application/json", "Accept", "application/json, text/event-stream")
+	session := resp.Header.Get("Mcp-Session-Id")
+	if resp.StatusCode != http.StatusOK || session == "" {
+		t.Fatalf("initialize: got %s %s, want a session", resp.Status, data)
+	}
+	req := o.request(o.address, "GET /mcp", "")
+	for name, value := range map[string]string{"Authorization": "Bearer " + token.Text, "Accept": "text/event-stream", "Mcp-Session-Id": session} {
+		req.Header.Set(name, value)
+	}
+	resp, err := o.http.Do(req)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("stream: got %v, %v, want it open", resp, err)
+	}
+	defer resp.Body.Close()
+	if err := o.As("").RevokeToken(context.Background(), token.ID); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { _, err := io.Copy(io.Discard, resp.Body); ended <- err }()
+	select {
+	case <-ended:
+	case <-time.After(daemontest.Patience):
+		t.Error("the stream goes on")
+	}
 }
 
 // TestSayOverStream: a stream sends, rings and tells what is wrong with one frame alone.

@@ -101,10 +101,21 @@ func readiness(a api.Agent) int {
 // distance is 0 for agents of this host.
 func distance(a api.Agent) int { return min(len(a.Link), 1) }
 
+var wakes = []string{api.WakePush, api.WakeTurnEnd, api.WakeManual}
+
+// promptness ranks agents by how soon they learn of what comes.
+func promptness(a api.Agent) int {
+	if i := slices.Index(wakes, a.Wake); i >= 0 {
+		return i
+	}
+	return len(wakes)
+}
+
 func compareReady(a, b api.Agent) int {
 	return cmp.Or(
 		cmp.Compare(readiness(a), readiness(b)),
 		cmp.Compare(a.Open+a.Unread, b.Open+b.Unread),
+		cmp.Compare(promptness(a), promptness(b)),
 		cmp.Compare(distance(a), distance(b)),
 		cmp.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)),
 		cmp.Compare(a.Host, b.Host),

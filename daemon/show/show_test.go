@@ -395,3 +395,27 @@ func TestRankOfOtherHosts(t *testing.T) {
 		t.Errorf("in parts (-want +got):\n%s", diff)
 	}
 }
+
+// TestOfEqualOnesWhoLearnsSooner stands first; what one has to do counts before that.
+func TestOfEqualOnesWhoLearnsSooner(t *testing.T) {
+	var all []show.Who
+	for _, name := range []string{"A-none", "B-manual", "C-turn-end", "D-push", "E-push", "F-"} {
+		all = append(all, show.Who{Card: card.Card{Name: name, Capabilities: []string{"go"}}, Address: home.Address(name)})
+	}
+	describe := func(w show.Who) api.Agent {
+		a := show.Agent(home, w.Card, 0)
+		a.Status = card.Available
+		_, a.Wake, _ = strings.Cut(a.Name, "-")
+		if a.Name == "E-push" {
+			a.Unread = 1
+		}
+		return a
+	}
+	var got []string
+	for _, a := range show.Best(all, api.Match{Capabilities: []string{"go"}}, describe) {
+		got = append(got, a.Name)
+	}
+	if diff := cmp.Diff([]string{"D-push", "C-turn-end", "B-manual", "A-none", "F-", "E-push"}, got); diff != "" {
+		t.Errorf("Best (-want +got):\n%s", diff)
+	}
+}
