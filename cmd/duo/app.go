@@ -14,6 +14,7 @@ import (
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
 	"github.com/claude-duo/duo/daemon/frame"
+	"github.com/claude-duo/duo/daemon/reach"
 	"github.com/claude-duo/duo/daemon/text"
 	"github.com/claude-duo/duo/maildir"
 	"golang.org/x/term"
@@ -35,10 +36,10 @@ type app struct {
 	noted    bool // it was said that no daemon can be reached
 	as       string
 
-	opened *maildir.Home
-	self   *identity
-	link   *client.Client // as self
-	unsent unsent
+	opened  *maildir.Home
+	self    *identity
+	reached *reach.Host // as self
+	unsent  unsent
 }
 
 func newApp() *app {
@@ -93,15 +94,29 @@ func (a *app) openHome(open func(dir string) (*maildir.Home, error)) (*maildir.H
 	return home, nil
 }
 
-// client talks to the daemon as the agent that was resolved, or as the operator.
-func (a *app) client(home *maildir.Home) *client.Client {
+// host reaches this host as the agent that was resolved, or as the operator.
+func (a *app) host() (*reach.Host, error) {
+	home, err := a.home()
+	if err != nil {
+		return nil, err
+	}
+	if agent := a.agent(); a.reached == nil || a.reached.Agent != agent {
+		a.reached = reach.New(home, agent, a.starter(home))
+	}
+	return a.reached, nil
+}
+
+// agent is the name of who this run acts as, empty for the operator.
+func (a *app) agent() string {
 	if a.self == nil {
-		return client.New(home.SocketPath(), "")
+		return ""
 	}
-	if a.link == nil {
-		a.link = client.New(home.SocketPath(), a.self.Name)
-	}
-	return a.link
+	return a.self.Name
+}
+
+// client talks to a daemon that runs, as host does.
+func (a *app) client(home *maildir.Home) *client.Client {
+	return client.New(home.SocketPath(), a.agent())
 }
 
 // say prints a line of data.

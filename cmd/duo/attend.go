@@ -17,6 +17,7 @@ import (
 	"github.com/claude-duo/duo/daemon/attend"
 	"github.com/claude-duo/duo/daemon/client"
 	"github.com/claude-duo/duo/daemon/frame"
+	"github.com/claude-duo/duo/daemon/reach"
 	"github.com/claude-duo/duo/daemon/text"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/envelope"
@@ -189,7 +190,7 @@ func (a *app) runAttend(ctx context.Context, o attendOptions, name string, progr
 		Dial:   a.dialer(home),
 		Leases: session,
 		Runner: o.command(home, program),
-		Box:    box, Tell: told.event, Now: time.Now, Pause: pause,
+		Box:    box, Tell: told.event, Now: time.Now, Pause: reach.Pause,
 	})
 	if !o.once {
 		return attendant.Run(ctx)
@@ -249,7 +250,7 @@ func (a *app) dialer(home *maildir.Home) func(context.Context) (*client.Client, 
 	return func(ctx context.Context) (*client.Client, error) {
 		c := client.New(home.SocketPath(), name)
 		_, err := c.Me(ctx)
-		if client.Unreachable(err) && autostart && startable(err) {
+		if client.Unreachable(err) && autostart && reach.Startable(err) {
 			if err = start(ctx, home); err == nil {
 				c = client.New(home.SocketPath(), name)
 				_, err = c.Me(ctx)

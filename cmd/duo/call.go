@@ -12,6 +12,7 @@ import (
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
 	"github.com/claude-duo/duo/daemon/offline"
+	"github.com/claude-duo/duo/daemon/reach"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/spf13/cobra"
 )
@@ -144,7 +145,7 @@ func areNames(word string) bool {
 	})
 }
 
-func (a *app) tellDroppedCall(d *dropped, wait span) error {
+func (a *app) tellDroppedCall(d *reach.Dropped, wait span) error {
 	if err := a.tellDropped(d, "duo up"); err != nil || wait == 0 {
 		return err
 	}

@@ -14,10 +14,7 @@ func (a *app) files() (*offline.Files, error) {
 }
 
 func (a *app) filesOf(home *maildir.Home) (*offline.Files, error) {
-	if a.self == nil {
-		return offline.Open(home, "")
-	}
-	return offline.Open(home, a.self.Name)
+	return offline.Open(home, a.agent())
 }
 
 // offline is files, and says why they are read, once.

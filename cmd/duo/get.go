@@ -18,6 +18,7 @@ import (
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
 	"github.com/claude-duo/duo/daemon/frame"
+	"github.com/claude-duo/duo/daemon/reach"
 	"github.com/claude-duo/duo/daemon/text"
 	"github.com/claude-duo/duo/maildir/blob"
 	"github.com/claude-duo/duo/maildir/durable"
@@ -276,7 +277,7 @@ func (a *app) attachment(ctx context.Context, m api.Message, f envelope.Attachme
 		case left <= 0:
 			return nil, api.Errorf(api.Pending, "not here in %s, which is not an error: %s", &o.wait, e.Message).WithNext("%s", next)
 		}
-		pause(ctx, min(lookForFile, left))
+		reach.Pause(ctx, min(lookForFile, left))
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}

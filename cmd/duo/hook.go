@@ -10,6 +10,7 @@ import (
 
 	"github.com/claude-duo/duo/cmd/duo/internal/hook"
 	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/daemon/reach"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/spf13/cobra"
 )
@@ -36,7 +37,7 @@ func (a *app) runHook(ctx context.Context, args []string) int {
 	return hook.Run(ctx, hook.Host{
 		Env: a.env, In: a.in, Out: os.Stdout, Err: a.stderr, Now: time.Now,
 		Open: func() (*maildir.Home, error) { return a.openHome(maildir.Open) },
-		Who:  a.unboundSelf, Here: giveSign, Pause: pause,
+		Who:  a.unboundSelf, Here: giveSign, Pause: reach.Pause,
 	}, args[1], args[2])
 }
 

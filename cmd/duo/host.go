@@ -9,6 +9,7 @@ import (
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
 	"github.com/claude-duo/duo/daemon/frame"
+	"github.com/claude-duo/duo/daemon/reach"
 	"github.com/claude-duo/duo/daemon/text"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/spf13/cobra"
@@ -98,7 +99,7 @@ const (
 // awaitEnd waits until no daemon has the home, or the one with the process id is
 // gone: a command that was waiting may have started the next one already.
 func awaitEnd(ctx context.Context, home *maildir.Home, pid int) error {
-	for end := time.Now().Add(endTime); ; pause(ctx, endPoll) {
+	for end := time.Now().Add(endTime); ; reach.Pause(ctx, endPoll) {
 		release, err := home.LockDaemon()
 		switch {
 		case err == nil:

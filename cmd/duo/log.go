@@ -12,6 +12,7 @@ import (
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/daemon/reach"
 	"github.com/claude-duo/duo/maildir/convlog"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/spf13/cobra"
@@ -219,13 +220,13 @@ func (a *app) followLog(ctx context.Context, t transcript, last int64) error {
 		}
 		switch {
 		case client.Unreachable(err):
-			pause(ctx, rest)
+			reach.Pause(ctx, rest)
 			rest = min(2*rest, maxPause)
 			continue
 		case err != nil:
 			return err
 		case newest == 0:
-			pause(ctx, followEvery)
+			reach.Pause(ctx, followEvery)
 		}
 		rest = backoff
 	}

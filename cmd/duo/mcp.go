@@ -84,16 +84,12 @@ func (m *model) speaker(_ context.Context, _ http.Header) (mcpserver.Speaker, er
 // run is a fresh run of the program: it remembers nothing.
 func (m *model) run() *app {
 	run := m.app
-	run.opened, run.self, run.link = nil, nil, nil
+	run.opened, run.self, run.reached = nil, nil, nil
 	return &run
 }
 
 func (m *model) host(run *app, home *maildir.Home, agent string) *reach.Host {
-	h := reach.New(home, agent, nil)
-	if run.autostart() {
-		h.Start = func(ctx context.Context) error { return start(ctx, home) }
-	}
-	return h
+	return reach.New(home, agent, run.starter(home))
 }
 
 // identity is who the model is: what it said once holds as long as nothing that goes

@@ -88,21 +88,11 @@ func (a *app) nothing(list api.Messages, pending *api.Error) error {
 	return pending
 }
 
-// events asks for what is new, and waits until there is something of which take keeps
-// some. What it does not keep is passed over, until nothing new has come for a while.
-func (a *app) events(ctx context.Context, query client.Events, wait time.Duration, take func([]api.Message) ([]api.Message, error)) (list api.Messages, err error) {
-	_, err = a.patiently(ctx, wait, func(step time.Duration) (bool, error) {
-		query.Wait = step
-		list, err = ask(ctx, a, func(c *client.Client) (api.Messages, error) { return c.Events(ctx, query) })
-		if err != nil {
-			return false, err
-		}
-		query.Cursor = list.Next
-		if len(list.Messages) == 0 {
-			query.Cursor = ""
-		}
-		list.Messages, err = take(list.Messages)
-		return len(list.Messages) > 0, err
-	})
-	return list, err
+// events asks for what is new, as reach.Host.Events does.
+func (a *app) events(ctx context.Context, query client.Events, wait time.Duration, take func([]api.Message) ([]api.Message, error)) (api.Messages, error) {
+	h, err := a.host()
+	if err != nil {
+		return api.Messages{}, err
+	}
+	return h.Events(ctx, query, wait, take)
 }

@@ -3,14 +3,12 @@ package main
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"strconv"
 	"strings"
 
 	"github.com/claude-duo/duo/daemon/api"
-	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/daemon/reach"
 	"github.com/claude-duo/duo/maildir/envelope"
-	"github.com/claude-duo/duo/maildir/mailbox"
 )
 
 // draft begins what this run's agent says. With a key the id follows from it, so
@@ -37,115 +35,33 @@ const hopsVariable = "DUO_HOPS"
 // outcome is what became of a draft: it was posted, or it waits as a drop.
 type outcome struct {
 	api.Posted
-	dropped *dropped
+	dropped *reach.Dropped
 }
 
-// dropped is a draft that waits in the outbox, as --json tells it.
-type dropped struct {
-	Message    *envelope.Envelope `json:"message"`
-	Recipients []api.Recipient    `json:"recipients"`
-	Queued     bool               `json:"queued"`
-	File       string             `json:"file"`
-	Why        string             `json:"why"`
-}
-
-// post sends a draft. Where no daemon can be reached it leaves a drop, which the
-// next daemon sends: the id is the same, so it is stored once even if the draft
-// arrived after all.
+// post sends a draft, or leaves it as a drop, as reach.Host.Post does.
 func (a *app) post(ctx context.Context, draft *envelope.Envelope) (outcome, error) {
-	posted, err := insist(ctx, a, draft, func(c *client.Client) (api.Posted, error) { return c.Post(ctx, draft) })
-	if !client.Unreachable(err) {
-		return outcome{Posted: posted}, err
-	}
-	left, dropErr := a.drop(draft, err)
-	if dropErr != nil {
-		return outcome{}, dropErr
-	}
-	return outcome{dropped: left}, nil
+	posted, left, err := hand(ctx, a, draft, (*reach.Host).Post)
+	return outcome{posted, left}, err
 }
 
-const maxTries = 4 // within about a second
-
-// insist sends a draft, and while the disk fails it does so again: the draft has an id,
-// so that it is stored once. Another run of the command would make another draft.
-func insist[T any](ctx context.Context, a *app, draft *envelope.Envelope, send func(*client.Client) (T, error)) (T, error) {
-	if a.unsent.why != nil {
-		var none T
-		return none, a.unsent.why
-	}
-	rest := backoff
-	for try := 1; ; try++ {
-		answer, err := ask(ctx, a, send)
-		var failed *api.Error
-		switch {
-		case !errors.As(err, &failed) || failed.Code != api.StorageFailed:
-			return answer, err
-		case try == maxTries:
-			return answer, a.unknown(draft, failed)
-		}
-		pause(ctx, rest)
-		rest *= 2
-		if ctx.Err() != nil {
-			return answer, ctx.Err()
-		}
-	}
-}
-
-// unknown is the error where nobody knows whether a draft is stored, and the draft is
-// given up. With a key the next run has the same draft.
-func (a *app) unknown(draft *envelope.Envelope, failed *api.Error) error {
-	cause := failed.Message
-	if _, behind, found := strings.Cut(cause, ": "); found { // the daemon speaks of sending the same draft again
-		cause = behind
-	}
-	const failure = "the disk failed %d times, and it is not known whether this is stored; %s: %s"
-	if _, fresh := envelope.MadeAt(draft.ID); !fresh {
-		next := shellLine(append([]string{"duo"}, a.args...)...)
-		return api.Errorf(api.StorageFailed, failure, maxTries, "with the same key it does no harm to run it again", cause).WithNext("%s", next)
-	}
-	next := "duo list"
-	if draft.Conversation != "" {
-		next = "duo log " + draft.Conversation
-	}
-	return api.Errorf(api.StorageFailed, failure, maxTries, "look before you run it again", cause).WithNext("%s", next)
-}
-
-// drop leaves a draft in the outbox, because of why.
-func (a *app) drop(draft *envelope.Envelope, why error) (*dropped, error) {
-	files, err := a.files()
+// hand gives a draft to a host. A draft of which no daemon has taken the files is left as
+// a drop beside them.
+func hand[T any](ctx context.Context, a *app, draft *envelope.Envelope, send func(*reach.Host, context.Context, *envelope.Envelope) (T, *reach.Dropped, error)) (answer T, left *reach.Dropped, err error) {
+	h, err := a.host()
 	if err != nil {
-		return nil, err
+		return answer, nil, err
 	}
-	if err := files.Complete(draft); err != nil {
-		return nil, err
+	if why := a.unsent.why; why != nil {
+		h.Carry = a.leaveFiles
+		left, err = h.Drop(draft, why)
+		return answer, left, err
 	}
-	drop := draft
-	if len(a.unsent.paths) > 0 {
-		box, err := mailbox.Open(files.Box().Dir())
-		if err == nil {
-			drop, err = a.leaveFiles(box, draft)
-		}
-		if err != nil {
-			return nil, api.Errorf(api.DaemonUnreachable, "%w; and its files cannot be left: %w", why, err).WithNext("duo up")
-		}
+	answer, left, err = send(h, ctx, draft)
+	var failed *api.Error
+	if errors.As(err, &failed) && failed.Code == api.StorageFailed && failed.Next == "" {
+		err = failed.WithNext("%s", shellLine(append([]string{"duo"}, a.args...)...))
 	}
-	name := draft.ID + ".json"
-	left := &dropped{
-		Message: drop, Recipients: []api.Recipient{}, Queued: true, Why: why.Error(),
-		File: filepath.Join(files.Box().Dir(), mailbox.OutboxNew, name),
-	}
-	for _, to := range draft.To {
-		left.Recipients = append(left.Recipients, api.Recipient{Agent: to, State: api.Queued})
-	}
-	err = files.Leave(name, left.Message)
-	var reused *api.Error
-	switch {
-	case errors.As(err, &reused):
-		return nil, reused
-	case err != nil:
-		return nil, api.Errorf(api.DaemonUnreachable, "%w; and a drop cannot be left: %w", why, err).WithNext("duo up")
-	}
-	return left, nil
+	return answer, left, err
 }
 
 // tell says what became of a draft; done says it for one that was posted.
@@ -157,7 +73,7 @@ func (a *app) tell(o outcome, done func(api.Posted)) error {
 }
 
 // tellDropped says that a draft waits in the outbox.
-func (a *app) tellDropped(d *dropped, next string) error {
+func (a *app) tellDropped(d *reach.Dropped, next string) error {
 	a.note("no daemon can be reached (%s)", firstLine(d.Why))
 	a.note("it waits in %s and is sent when a daemon runs", d.File)
 	return a.print(d, func() { a.text().Dropped(d.Message, next) })

@@ -53,6 +53,8 @@ func (d *badDisk) serve(t *testing.T, home *maildir.Home) {
 	})
 }
 
+const tries = 4 // before a draft is given up
+
 // TestPostInsists: while the disk fails, the same draft is posted again, and not for ever.
 func TestPostInsists(t *testing.T) {
 	for _, failures := range []int{2, 99} {
@@ -68,12 +70,12 @@ func TestPostInsists(t *testing.T) {
 		posted, err := a.post(context.Background(), draft)
 		var failed *api.Error
 		switch {
-		case failures < maxTries && (err != nil || posted.Message.Envelope.Seq != 7):
+		case failures < tries && (err != nil || posted.Message.Envelope.Seq != 7):
 			t.Errorf("%d failures: got %+v, %v, want it posted", failures, posted, err)
-		case failures >= maxTries && (!errors.As(err, &failed) || failed.Code != api.StorageFailed):
+		case failures >= tries && (!errors.As(err, &failed) || failed.Code != api.StorageFailed):
 			t.Errorf("%d failures: got %v, want %s", failures, err, api.StorageFailed)
 		}
-		if want := slices.Repeat([]string{draft.ID}, min(failures+1, maxTries)); !slices.Equal(disk.ids, want) {
+		if want := slices.Repeat([]string{draft.ID}, min(failures+1, tries)); !slices.Equal(disk.ids, want) {
 			t.Errorf("%d failures: got drafts %q, want %q", failures, disk.ids, want)
 		}
 	}
@@ -81,18 +83,26 @@ func TestPostInsists(t *testing.T) {
 
 // TestUnknown: another run is harmless with a key only.
 func TestUnknown(t *testing.T) {
-	a, _ := newRun(t, nil)
-	a.args = []string{"message", "Nova", "a text", "--key", "k"}
-	failed := api.Errorf(api.StorageFailed, "it is not known whether this is stored; the same again, with the same id, does no harm: log failed: no space left on device")
 	for _, test := range []struct {
-		id, conversation, want, next string
+		key, conversation, want, next string
 	}{
-		{envelope.NewID(), "", "look before you run it again: log failed: no space left on device", "duo list"},
-		{envelope.NewID(), "c1234", "look before you run it again: log failed: no space left on device", "duo log c1234"},
-		{envelope.NamedID("k"), "c1234", "with the same key it does no harm to run it again: log failed: no space left on device", `duo message Nova "a text" --key k`},
+		{"", "", "look before you run it again", "duo list"},
+		{"", "c1234", "look before you run it again", "duo log c1234"},
+		{"k", "c1234", "with the same key it does no harm to run it again", `duo message Nova "a text" --key k`},
 	} {
-		e := asError(a.unknown(&envelope.Envelope{ID: test.id, Conversation: test.conversation}, failed))
-		if want := "the disk failed 4 times, and it is not known whether this is stored; " + test.want; e.Message != want || e.Code != api.StorageFailed || e.Next != test.next {
+		home := newHome(t, "Atlas", "Nova")
+		(&badDisk{failures: 99}).serve(t, home)
+		a, _ := newRun(t, map[string]string{"DUO_AS": "Atlas", "DUO_AUTOSTART": "0"})
+		a.args = []string{"message", "Nova", "a text", "--key", "k"}
+		draft, err := a.draft(envelope.Message, test.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		draft.Content, draft.Conversation, draft.To = "a text", test.conversation, []string{"Nova"}
+		_, err = a.post(t.Context(), draft)
+		e := asError(err)
+		want := "the disk failed 4 times, and it is not known whether this is stored; " + test.want + ": log failed: no space left on device"
+		if e == nil || e.Message != want || e.Code != api.StorageFailed || e.Next != test.next {
 			t.Errorf("got %+v, want %q and %q", e, want, test.next)
 		}
 	}

@@ -65,7 +65,11 @@ func (a *app) setPresence(ctx context.Context, status, note string) error {
 		return a.print(p, func() { a.text().Presence(p) })
 	}
 	draft.Status, draft.Content = status, note
-	left, err := a.drop(draft, err)
+	h, hostErr := a.host()
+	if hostErr != nil {
+		return hostErr
+	}
+	left, err := h.Drop(draft, err)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/daemon/reach"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/spf13/cobra"
 )
@@ -101,7 +102,7 @@ func (a *app) lineOf(ctx context.Context, ref string) (conversation string, seq 
 
 // receipts asks how far a message got, and waits for a state.
 func (a *app) receipts(ctx context.Context, conversation string, seq int64, until string, wait time.Duration) (r api.Receipts, err error) {
-	_, err = a.patiently(ctx, wait, func(step time.Duration) (bool, error) {
+	_, err = reach.Patiently(ctx, wait, func(step time.Duration) (bool, error) {
 		state := until
 		if wait == 0 {
 			state = ""

@@ -92,38 +92,18 @@ func (a *app) awaitStored(ctx context.Context, p *api.Posted, wait time.Duration
 	return nil
 }
 
-// nextReply waits for the next message by somebody else in a conversation who had been
-// shown the line asked. It returns nil when none came in time. When the conversation is
-// closed before one comes, that is an error.
+// nextReply waits for a reply, as reach.Host.Reply does. When the conversation is closed
+// before one comes, that is an error.
 func (a *app) nextReply(ctx context.Context, conversation string, asked int64, wait time.Duration) (*api.Message, error) {
-	var reply *api.Message
-	seq := asked
-	_, err := a.patiently(ctx, wait, func(step time.Duration) (bool, error) {
-		query := client.Events{Conversation: conversation, After: &seq, Wait: step, Limit: 1}
-		found, err := ask(ctx, a, func(c *client.Client) (api.Messages, error) { return c.Events(ctx, query) })
-		if err != nil {
-			return false, err
-		}
-		for _, m := range found.Messages {
-			seq = m.Envelope.Seq
-			switch {
-			case a.isMe(m.Envelope.From):
-			case m.Envelope.Type == envelope.Message && answersTo(m.Envelope, asked):
-				reply = &m
-				return true, nil
-			case m.Envelope.Event == envelope.EventClose:
-				return false, api.Errorf(api.ConversationClosed, "no reply: %s", a.text().Headline(m)).WithNext("duo read %s", m.Ref)
-			}
-		}
-		return false, nil
-	})
+	h, err := a.host()
+	if err != nil {
+		return nil, err
+	}
+	reply, err := h.Reply(ctx, conversation, asked, wait)
+	if reply != nil && reply.Envelope.Event == envelope.EventClose {
+		return nil, api.Errorf(api.ConversationClosed, "no reply: %s", a.text().Headline(*reply)).WithNext("duo read %s", reply.Ref)
+	}
 	return reply, err
-}
-
-// answersTo reports whether a message can be an answer to a line: its writer had been
-// shown the line, or names it. A writer that tells neither is believed.
-func answersTo(e *envelope.Envelope, seq int64) bool {
-	return e.After == nil || *e.After >= seq || e.ReplyTo.Seq == seq
 }
 
 // noReply is the end of a wait in which nothing came.

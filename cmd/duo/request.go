@@ -8,6 +8,7 @@ import (
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/daemon/reach"
 	"github.com/claude-duo/duo/daemon/text"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/envelope"
@@ -18,25 +19,13 @@ import (
 // drop.
 type rung struct {
 	api.Called
-	dropped *dropped
+	dropped *reach.Dropped
 }
 
-// signal says something of a call. Where no daemon can be reached it leaves a drop, as
-// post does.
+// signal says something of a call, or leaves it as a drop, as reach.Host.Signal does.
 func (a *app) signal(ctx context.Context, draft *envelope.Envelope) (rung, error) {
-	send := (*client.Client).Answer
-	if draft.Type == envelope.Call {
-		send = (*client.Client).Call
-	}
-	called, err := insist(ctx, a, draft, func(c *client.Client) (api.Called, error) { return send(c, ctx, draft) })
-	if !client.Unreachable(err) {
-		return rung{Called: called}, err
-	}
-	left, dropErr := a.drop(draft, err)
-	if dropErr != nil {
-		return rung{}, dropErr
-	}
-	return rung{dropped: left}, nil
+	called, left, err := hand(ctx, a, draft, (*reach.Host).Signal)
+	return rung{called, left}, err
 }
 
 // tellRung says what became of it; done says it for what the daemon has.
@@ -73,47 +62,6 @@ func takeRequest(args []string) (ref string, rest []string, err error) {
 	return args[0], args[1:], checkRequest(args[0])
 }
 
-// placed reports whether this run's agent is the caller.
-func (a *app) placed(r api.Request) bool {
-	address, err := envelope.ParseAddress(r.From)
-	return err == nil && a.isMe(address)
-}
-
-// answerEvery bounds one step of a wait for an answer: the answer may have been shown to
-// another run of the same agent in between, and is then told no more.
-const answerEvery = 5 * time.Second
-
-// awaitAnswer waits until it is decided what comes of a call, or its caller is told that
-// nothing came yet. A match that has gone on is followed; moved tells of it.
-func (a *app) awaitAnswer(ctx context.Context, r api.Request, wait time.Duration, moved func(from, to api.Request)) (api.Request, bool, error) {
-	done, err := a.patiently(ctx, wait, func(step time.Duration) (bool, error) {
-		fresh, err := a.request(ctx, r.ID)
-		for err == nil && fresh.Next != "" && fresh.State != api.CallAccepted {
-			before := fresh
-			if fresh, err = a.request(ctx, before.Next); err == nil {
-				moved(before, fresh)
-			}
-		}
-		if err != nil {
-			return false, err
-		}
-		if r = fresh; !text.CanAccept(r.State) {
-			return true, nil
-		}
-		query := client.Events{Request: r.ID, Wait: min(step, answerEvery), Limit: 1}
-		told, err := ask(ctx, a, func(c *client.Client) (api.Messages, error) { return c.Events(ctx, query) })
-		if err != nil || len(told.Messages) == 0 {
-			return false, err
-		}
-		if fresh, err = a.request(ctx, r.ID); err != nil {
-			return false, err
-		}
-		r = fresh
-		return r.Next == "", nil
-	})
-	return r, done, err
-}
-
 func (a *app) request(ctx context.Context, ref string) (api.Request, error) {
 	return ask(ctx, a, func(c *client.Client) (api.Request, error) { return c.Request(ctx, ref) })
 }
@@ -133,7 +81,11 @@ func (a *app) waitAnswer(ctx context.Context, called api.Called, wait time.Durat
 			_ = a.flush() // what cannot be written now is an error in the end
 		}
 	}
-	r, done, err := a.awaitAnswer(ctx, called.Request, wait, moved)
+	h, err := a.host()
+	if err != nil {
+		return err
+	}
+	r, done, err := h.Answer(ctx, called.Request, wait, moved)
 	if err != nil {
 		return err
 	}

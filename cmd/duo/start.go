@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"strings"
@@ -14,53 +13,43 @@ import (
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/daemon/reach"
 	"github.com/claude-duo/duo/maildir"
 )
 
+// Between two tries to come back to a daemon: doubled each time, from the one to the other.
 const (
-	startTime  = 30 * time.Second // on a machine that is busy; a daemon that ends is noticed at once
-	startPoll  = 5 * time.Millisecond
-	otherTime  = 200 * time.Millisecond
-	maxRetries = 3
-	logTail    = 4 << 10
-	logLines   = 5 // of daemon.log that an error shows
+	backoff  = 100 * time.Millisecond
+	maxPause = 2 * time.Second
+)
+
+const (
+	startTime = 30 * time.Second // on a machine that is busy; a daemon that ends is noticed at once
+	startPoll = 5 * time.Millisecond
+	otherTime = 200 * time.Millisecond
+	logTail   = 4 << 10
+	logLines  = 5 // of daemon.log that an error shows
 )
 
 // autostart reports whether this run may start a daemon.
 func (a *app) autostart() bool { return a.env("DUO_AUTOSTART") != "0" && !a.quiet }
 
-// ask asks the daemon. Where there is none it starts one, when it may. A connection
-// that broke is tried again, so a question must be one that may be repeated.
-func ask[T any](ctx context.Context, a *app, question func(*client.Client) (T, error)) (T, error) {
-	var none T
-	home, err := a.home()
-	if err != nil {
-		return none, err
+// starter starts a daemon for a home, nil where this run may not.
+func (a *app) starter(home *maildir.Home) func(context.Context) error {
+	if !a.autostart() {
+		return nil
 	}
-	for try := 1; ; try++ {
-		answer, err := question(a.client(home))
-		if !client.Unreachable(err) || try == maxRetries {
-			return answer, err
-		}
-		if errors.Is(err, client.ErrBroken) {
-			continue
-		}
-		if !a.autostart() || !startable(err) {
-			return none, err
-		}
-		if err := start(ctx, home); err != nil {
-			return none, err
-		}
-		a.link = nil // the daemon may listen elsewhere than the last one
-	}
+	return func(ctx context.Context) error { return start(ctx, home) }
 }
 
-// startable reports whether starting a daemon can help: nobody listens. Where a
-// sandbox forbids sockets, a daemon could not use one either.
-func startable(err error) bool {
-	var e *api.Error
-	return errors.As(err, &e) && e.Code == api.Stopping ||
-		errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
+// ask asks the daemon, as reach.Ask does.
+func ask[T any](ctx context.Context, a *app, question func(*client.Client) (T, error)) (T, error) {
+	h, err := a.host()
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return reach.Ask(ctx, h, question)
 }
 
 // start starts a daemon in the background and waits until one answers. Several

@@ -9,6 +9,7 @@ import (
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/daemon/reach"
 	"github.com/claude-duo/duo/maildir/envelope"
 )
 
@@ -102,8 +103,8 @@ func TestStartable(t *testing.T) {
 		{api.Errorf(api.DaemonUnreachable, "%w: %w", client.ErrNoDaemon, syscall.EPERM), false},
 		{api.Errorf(api.DaemonUnreachable, "%w: %w", client.ErrNoDaemon, syscall.EACCES), false},
 	} {
-		if got := startable(step.err); got != step.want {
-			t.Errorf("startable(%v) = %t, want %t", step.err, got, step.want)
+		if got := reach.Startable(step.err); got != step.want {
+			t.Errorf("Startable(%v) = %t, want %t", step.err, got, step.want)
 		}
 	}
 }

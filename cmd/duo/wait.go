@@ -9,7 +9,6 @@ import (
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
-	"github.com/claude-duo/duo/daemon/text"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/spf13/cobra"
 )
@@ -111,7 +110,7 @@ func (a *app) waitAny(ctx context.Context, o waitOptions) error {
 		query.Types = []envelope.Type{envelope.Message}
 	case forCall:
 		query.Types = []envelope.Type{envelope.Call}
-		wanted = func(m api.Message) bool { return text.CanAccept(m.Envelope.Status) } // not what became of one
+		wanted = func(m api.Message) bool { return api.CanAccept(m.Envelope.Status) } // not what became of one
 	}
 	lease := a.lease(o.peek || o.after.seq != nil) // seen or not is asked for to look at
 	list, err := a.events(ctx, query, time.Duration(o.timeout), func(list []api.Message) ([]api.Message, error) {
@@ -151,7 +150,7 @@ func (a *app) waitForAnswer(ctx context.Context, o waitOptions, args []string) e
 	if err != nil {
 		return err
 	}
-	if !a.placed(r) {
+	if caller, err := envelope.ParseAddress(r.From); err != nil || !a.isMe(caller) {
 		return api.Errorf(api.NotAllowed, "%s is not a call of yours", r.Ref).WithNext("%s", a.text().AfterCall(r))
 	}
 	return a.waitAnswer(ctx, api.Called{Request: r}, time.Duration(o.timeout))

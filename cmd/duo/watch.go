@@ -7,6 +7,7 @@ import (
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/daemon/reach"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/spf13/cobra"
 )
@@ -134,7 +135,7 @@ func (w *watching) run(ctx context.Context) error {
 		if time.Since(opened) > maxPause {
 			rest = backoff
 		}
-		pause(ctx, rest)
+		reach.Pause(ctx, rest)
 		rest = min(2*rest, maxPause)
 	}
 }

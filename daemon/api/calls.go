@@ -1,6 +1,9 @@
 package api
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"slices"
+)
 
 // The states of a call with one callee, and of the whole; see docs/calls.md.
 const (
@@ -117,4 +120,9 @@ type Tokens struct {
 type NewToken struct {
 	Agent string `json:"agent,omitempty"` // its name; empty for an observer
 	Label string `json:"label,omitempty"`
+}
+
+// CanAccept reports whether a call of that state can still be accepted.
+func CanAccept(state string) bool {
+	return slices.Contains([]string{CallRinging, CallQueued, CallMissed, CallBusy}, state)
 }

@@ -242,7 +242,7 @@ func (c *call) waitAny(ctx context.Context, what string, wait time.Duration) err
 	case "call":
 		query.Types = []envelope.Type{envelope.Call}
 		wanted = func(list []api.Message) ([]api.Message, error) {
-			return c.take(slices.DeleteFunc(list, func(m api.Message) bool { return !text.CanAccept(m.Envelope.Status) })) // not what became of one
+			return c.take(slices.DeleteFunc(list, func(m api.Message) bool { return !api.CanAccept(m.Envelope.Status) })) // not what became of one
 		}
 	}
 	defer c.progress(ctx, "mail", wait)()

@@ -107,15 +107,25 @@ func (h *Host) Drop(draft *envelope.Envelope, why error) (*Dropped, error) {
 	if err := files.Complete(draft); err != nil {
 		return nil, err
 	}
+	drop := draft
+	if h.Carry != nil {
+		box, err := mailbox.Open(files.Box().Dir())
+		if err == nil {
+			drop, err = h.Carry(box, draft)
+		}
+		if err != nil {
+			return nil, api.Errorf(api.DaemonUnreachable, "%w; and its files cannot be left: %w", why, err).WithNext("duo up")
+		}
+	}
 	name := draft.ID + ".json"
 	left := &Dropped{
-		Message: draft, Recipients: []api.Recipient{}, Queued: true, Why: why.Error(),
+		Message: drop, Recipients: []api.Recipient{}, Queued: true, Why: why.Error(),
 		File: filepath.Join(files.Box().Dir(), mailbox.OutboxNew, name),
 	}
 	for _, to := range draft.To {
 		left.Recipients = append(left.Recipients, api.Recipient{Agent: to, State: api.Queued})
 	}
-	err = files.Leave(name, draft)
+	err = files.Leave(name, drop)
 	var reused *api.Error
 	switch {
 	case errors.As(err, &reused):

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/claude-duo/duo/daemon/api"
@@ -13,6 +14,7 @@ import (
 	"github.com/claude-duo/duo/daemon/offline"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/envelope"
+	"github.com/claude-duo/duo/maildir/mailbox"
 )
 
 const maxRetries = 3
@@ -22,25 +24,33 @@ type Host struct {
 	Home  *maildir.Home
 	Agent string                      // empty for nobody
 	Start func(context.Context) error // starts a daemon; nil where none may be started
-	link  *client.Client
-	live  bool // nothing but the daemon answers
+	// Carry puts the files that go with a draft beside its drop, and returns the drop. It
+	// is nil where none do.
+	Carry func(*mailbox.Box, *envelope.Envelope) (*envelope.Envelope, error)
+
+	link atomic.Pointer[client.Client]
+	live bool // nothing but the daemon answers
 }
 
 // New returns a host that is reached over its socket, or through its files.
 func New(home *maildir.Home, agent string, start func(context.Context) error) *Host {
-	return &Host{Home: home, Agent: agent, Start: start, link: client.New(home.SocketPath(), agent)}
+	h := &Host{Home: home, Agent: agent, Start: start}
+	h.link.Store(client.New(home.SocketPath(), agent))
+	return h
 }
 
 // Over returns a host that only its daemon answers for.
 func Over(link *client.Client, home *maildir.Home, agent string) *Host {
-	return &Host{Home: home, Agent: agent, link: link, live: true}
+	h := &Host{Home: home, Agent: agent, live: true}
+	h.link.Store(link)
+	return h
 }
 
 // Ask asks the daemon. Where there is none it starts one, when it may. A connection
 // that broke is tried again, so a question must be one that may be repeated.
 func Ask[T any](ctx context.Context, h *Host, question func(*client.Client) (T, error)) (T, error) {
 	for try := 1; ; try++ {
-		answer, err := question(h.link)
+		answer, err := question(h.link.Load())
 		if !client.Unreachable(err) || try == maxRetries {
 			return answer, err
 		}
@@ -53,6 +63,7 @@ func Ask[T any](ctx context.Context, h *Host, question func(*client.Client) (T, 
 		if startErr := h.Start(ctx); startErr != nil {
 			return answer, startErr
 		}
+		h.link.Store(client.New(h.Home.SocketPath(), h.Agent)) // it may listen elsewhere than the last one
 	}
 }
 

@@ -2,7 +2,6 @@ package reach
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
@@ -10,13 +9,9 @@ import (
 	"github.com/claude-duo/duo/maildir/envelope"
 )
 
-// IsOpen reports whether a call of that state can still be accepted.
-func IsOpen(state string) bool {
-	return slices.Contains([]string{api.CallRinging, api.CallQueued, api.CallMissed, api.CallBusy}, state)
-}
-
 // Events asks for what is new, and waits until there is something that is wanted: wanted
-// returns what it takes of a list. The rest is not asked for again.
+// returns what it takes of a list. The rest is passed over, until nothing new has come
+// for a while.
 func (h *Host) Events(ctx context.Context, query client.Events, wait time.Duration, wanted func([]api.Message) ([]api.Message, error)) (list api.Messages, err error) {
 	_, err = Patiently(ctx, wait, func(step time.Duration) (bool, error) {
 		query.Wait = step
@@ -25,6 +20,9 @@ func (h *Host) Events(ctx context.Context, query client.Events, wait time.Durati
 			return false, err
 		}
 		query.Cursor = list.Next
+		if len(list.Messages) == 0 {
+			query.Cursor = ""
+		}
 		list.Messages, err = wanted(list.Messages)
 		return len(list.Messages) > 0, err
 	})
@@ -54,7 +52,7 @@ func (h *Host) Answer(ctx context.Context, r api.Request, wait time.Duration, mo
 		if err != nil {
 			return false, err
 		}
-		if r = fresh; !IsOpen(r.State) {
+		if r = fresh; !api.CanAccept(r.State) {
 			return true, nil
 		}
 		query := client.Events{Request: r.ID, Wait: min(step, answerEvery), Limit: 1}

@@ -9,11 +9,6 @@ import (
 	"github.com/claude-duo/duo/daemon/frame"
 )
 
-// CanAccept reports whether a call of that state can still be accepted.
-func CanAccept(state string) bool {
-	return slices.Contains([]string{api.CallRinging, api.CallQueued, api.CallMissed, api.CallBusy}, state)
-}
-
 // Calls lists calls.
 func (w *Writer) Calls(list []api.Request) {
 	next := "duo who"
@@ -185,11 +180,11 @@ func (w *Writer) ringsUntil(ms int64) string {
 func (w *Writer) AfterCall(r api.Request) string {
 	mine, called := w.callee(r)
 	switch {
-	case called && CanAccept(mine.State) && !r.Over:
+	case called && api.CanAccept(mine.State) && !r.Over:
 		return "duo accept " + r.Ref
 	case r.ConversationRef != "":
 		return "duo log " + r.ConversationRef
-	case w.isMine(r.From) && CanAccept(r.State) && !r.Over:
+	case w.isMine(r.From) && api.CanAccept(r.State) && !r.Over:
 		return "duo wait --for answer " + r.Ref
 	case r.Next != "":
 		return "duo show " + r.Next

@@ -64,7 +64,7 @@ func (w *Writer) item(i api.InboxItem) string {
 // where there is none.
 func callIn(items []api.InboxItem) (next string) {
 	for _, i := range slices.Backward(items) {
-		if i.Type == string(envelope.Call) && CanAccept(i.Status) {
+		if i.Type == string(envelope.Call) && api.CanAccept(i.Status) {
 			next = "duo accept " + i.Ref
 		}
 	}

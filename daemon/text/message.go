@@ -110,11 +110,11 @@ func (w *Writer) AfterReading(shown []api.Message, left int) {
 func (w *Writer) AfterSignal(m api.Message) string {
 	e := m.Envelope
 	switch {
-	case e.Type == envelope.Call && CanAccept(e.Status):
+	case e.Type == envelope.Call && api.CanAccept(e.Status):
 		return "duo accept " + m.Ref
 	case e.Type == envelope.Accept:
 		return `duo send --to ` + w.ref(e.Conversation) + ` "..."`
-	case e.Type == envelope.Reject && CanAccept(e.Status):
+	case e.Type == envelope.Reject && api.CanAccept(e.Status):
 		return "duo wait --for answer " + m.Ref
 	}
 	return ""
@@ -150,7 +150,7 @@ func (w *Writer) message(m api.Message, topic bool, limit int) {
 	}
 	w.Say("%s", line)
 	switch e := m.Envelope; {
-	case e.Type == envelope.Call && !CanAccept(e.Status):
+	case e.Type == envelope.Call && !api.CanAccept(e.Status):
 		return // its text is the first message by now, or of no more concern
 	case e.Type == envelope.Presence:
 		return // its note stands in the line
