@@ -353,6 +353,32 @@ func TestManyItems(t *testing.T) {
 	}
 }
 
+// TestTheBound: what fits is told, and the rest counted.
+func TestTheBound(t *testing.T) {
+	wide := strings.Repeat("😀", 100) // four bytes each
+	s := newScene(t)
+	for n := range 24 {
+		s.call(n+1, "Nova@nyc", wide, "queued")
+	}
+	got := s.tells("a", "session-start")
+	if len(got) > 4<<10 || len(got) < 3<<10 {
+		t.Errorf("wide topics: got %d bytes, want almost 4096", len(got))
+	}
+	wantTold(t, "wide topics", got, "24 items wait", "r0001 ", "!r0018 ", " more\n", "`duo inbox` lists")
+
+	s = newScene(t)
+	s.allow("Nova@nyc")
+	c := s.converse(1, "", "Nova@nyc")
+	for _, letter := range []string{"A", "B", "C"} {
+		s.say(c, "Nova@nyc", strings.Repeat(letter, 1500))
+	}
+	got = s.tells("a", "session-start")
+	if len(got) > 4<<10 {
+		t.Errorf("texts: got %d bytes, want at most 4096", len(got))
+	}
+	wantTold(t, "texts", got, "| AAA", "| BBB", "c0001.4 message from Nova, 1 KB\n", "!CCC")
+}
+
 // TestFailsOpen: whatever goes wrong, the client's work goes on.
 func TestFailsOpen(t *testing.T) {
 	huge := `{"tool_calls":"` + strings.Repeat("x", 3<<20) + `","session_id":"a"}`
