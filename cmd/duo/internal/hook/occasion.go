@@ -69,7 +69,7 @@ func (o Occasion) Shown() []string {
 
 // Wanted are those of the items that wait that this event is to tell of.
 func (o Occasion) Wanted(waits []Item) []Item {
-	fresh := slices.DeleteFunc(slices.Clone(waits), o.told)
+	fresh := slices.DeleteFunc(slices.Clone(waits), o.told())
 	switch o.event.kind {
 	case starts:
 		return waits
@@ -93,10 +93,17 @@ func (o Occasion) Wanted(waits []Item) []Item {
 // stopped reports whether the user, or an error, has ended the turn.
 func (o Occasion) stopped() bool { return o.Input.Status != "" && o.Input.Status != "completed" }
 
-func (o Occasion) told(i Item) bool {
-	return slices.ContainsFunc(o.Binding.Told, func(t session.Told) bool {
-		return t.Item == i.Name && t.State == i.state()
-	})
+// told reports whether the session was told of an item, as it is now. There can be
+// thousands.
+func (o Occasion) told() func(Item) bool {
+	states := make(map[string]string, len(o.Binding.Told))
+	for _, t := range o.Binding.Told {
+		states[t.Item] = t.State
+	}
+	return func(i Item) bool {
+		state, told := states[i.Name]
+		return told && state == i.state()
+	}
 }
 
 // Decision is what a hook does.
@@ -110,13 +117,14 @@ func (o Occasion) Decide(all, mine []Item, elsewhere int) Decision {
 	d := Decision{Binding: o.Binding}
 	b := &d.Binding
 	b.Hooks = true
-	waiting := make(map[string]bool)
+	waits := make(map[string]bool, len(all))
 	for _, i := range all {
-		waiting[i.Name] = true
+		waits[i.Name] = o.event.kind != starts
 	}
-	b.Told = slices.DeleteFunc(slices.Clone(b.Told), func(t session.Told) bool {
-		return o.event.kind == starts || !waiting[t.Item] || slices.ContainsFunc(mine, func(i Item) bool { return i.Name == t.Item })
-	})
+	for _, i := range mine {
+		waits[i.Name] = false // it is noted anew below
+	}
+	b.Told = slices.DeleteFunc(slices.Clone(b.Told), func(t session.Told) bool { return !waits[t.Item] })
 	text := o.tell(mine, elsewhere)
 	d.Text = text.String()
 	for _, i := range mine {

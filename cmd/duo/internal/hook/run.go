@@ -218,7 +218,8 @@ func (h *hooked) decide(b *session.Binding) (string, error) {
 			return "", err
 		}
 	}
-	all, err := in.waits(func(i Item) bool { return o.event.kind != starts && o.told(i) })
+	told := o.told()
+	all, err := in.waits(func(i Item) bool { return o.event.kind != starts && told(i) })
 	if err != nil {
 		return "", err
 	}

@@ -92,11 +92,12 @@ func (h *hooked) rouse(me session.Process) (text string, left bool, err error) {
 		if err != nil {
 			return err
 		}
-		all, err := openInbox(h.home, b.Agent).waits(o.told)
+		told := o.told()
+		all, err := openInbox(h.home, b.Agent).waits(told)
 		if err != nil {
 			return err
 		}
-		calls := slices.DeleteFunc(slices.Clone(all), func(i Item) bool { return o.told(i) || !o.wakesFor(i) })
+		calls := slices.DeleteFunc(slices.Clone(all), func(i Item) bool { return told(i) || !o.wakesFor(i) })
 		left = len(calls) > 0
 		mine, err := h.take(b, calls)
 		if err != nil || len(mine) == 0 {
