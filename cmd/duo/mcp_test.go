@@ -12,17 +12,17 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// modelHome is an environment with a home of its own, in which nobody is anybody yet.
+// modelHome is an environment with a home of its own, in which nobody is anybody yet. It is
+// where homes are: some clients give their servers nothing of the environment but HOME.
 func modelHome(t *testing.T) (env []string) {
 	t.Helper()
 	dir := t.TempDir()
-	env = []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "DUO_HOME=" + filepath.Join(dir, "home"), "GORACE=atexit_sleep_ms=0",
-	}
-	if err := os.Mkdir(filepath.Join(dir, "home"), 0o700); err != nil {
+	home := filepath.Join(dir, ".local", "share", "duo")
+	env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "GORACE=atexit_sleep_ms=0"}
+	if err := os.MkdirAll(home, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "home", "config.toml"), []byte("http.listen = 'off'\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(home, "config.toml"), []byte("http.listen = 'off'\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
