@@ -187,6 +187,9 @@ func place(e *envelope.Envelope) api.Place {
 
 // sweep looks at all that waits, until nothing new does.
 func (a *Attendant) sweep(ctx context.Context) error {
+	if _, err := a.dial(ctx); err != nil {
+		return err
+	}
 	tried := make(map[string]bool)
 	for {
 		inbox, err := insist(ctx, a, func(ctx context.Context, c *client.Client) (api.Inbox, error) { return c.Inbox(ctx, maxInbox) })
@@ -225,6 +228,7 @@ func (a *Attendant) dial(ctx context.Context) (*client.Client, error) {
 }
 
 // insist asks the daemon until it answers, or ctx ends. What is asked may be asked twice.
+// Who is there only once does not wait for a daemon that stays away.
 func insist[T any](ctx context.Context, a *Attendant, question func(context.Context, *client.Client) (T, error)) (T, error) {
 	var none T
 	for rest := firstRest; ; rest = min(2*rest, maxRest) {
@@ -242,10 +246,12 @@ func insist[T any](ctx context.Context, a *Attendant, question func(context.Cont
 		switch {
 		case ctx.Err() != nil:
 			return none, ctx.Err()
-		case !retryable(err):
+		case !retryable(err), a.once && rest == maxRest:
 			return none, err
-		case client.Unreachable(err):
+		case client.Unreachable(err): // which the stream tells of
 			a.link.Store(nil)
+		case rest == firstRest:
+			a.tell(Event{What: Trouble, Error: err.Error()})
 		}
 		a.parts.Pause(ctx, rest)
 	}

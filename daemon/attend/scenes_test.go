@@ -423,3 +423,15 @@ func TestStop(t *testing.T) {
 		t.Errorf("leases: got %v, want none", leases.taken)
 	}
 }
+
+// TestOnceWithoutADaemon ends, and says why.
+func TestOnceWithoutADaemon(t *testing.T) {
+	t.Parallel()
+	h := daemontest.New(t, "Nova")
+	s := newScene(t, h, "Nova")
+	o, p := s.options(), s.parts(says("hello"), newTable().holder())
+	h.Stop()
+	if _, err := attend.New(o, p).Once(context.Background()); !client.Unreachable(err) {
+		t.Errorf("got %v, want that there is no daemon", err)
+	}
+}
