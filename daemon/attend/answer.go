@@ -154,7 +154,9 @@ func (a *Attendant) answered(ctx context.Context, lines []api.Message) (seq int6
 	}
 	for in := bufio.NewReader(transcript); ; {
 		line, err := in.ReadSlice('\n')
-		seq = max(seq, replies[idOf(line)])
+		if id, from := beginning(line); from == a.Agent.String() { // others can give a line any id
+			seq = max(seq, replies[id])
+		}
 		for errors.Is(err, bufio.ErrBufferFull) {
 			_, err = in.ReadSlice('\n')
 		}
@@ -167,14 +169,15 @@ func (a *Attendant) answered(ctx context.Context, lines []api.Message) (seq int6
 	}
 }
 
-// idOf is the id of a line of a log, which begins with its seq and its id.
-func idOf(line []byte) string {
-	_, behind, _ := bytes.Cut(line[:min(len(line), maxHead)], []byte(`,"id":"`))
-	id, _, _ := bytes.Cut(behind, []byte(`"`))
-	return string(id)
+// beginning is what a line of a log begins with, after its seq: its id, and before
+// anything that its sender has written, who that is.
+func beginning(line []byte) (id, from string) {
+	_, rest, _ := bytes.Cut(line, []byte(`,"id":"`))
+	head, rest, _ := bytes.Cut(rest, []byte(`"`))
+	_, rest, _ = bytes.Cut(rest, []byte(`"from":"`))
+	sender, _, _ := bytes.Cut(rest, []byte(`"`))
+	return string(head), string(sender)
 }
-
-const maxHead = 100 // bytes of a line in which its seq and id stand
 
 // attempt runs the command, and where it fails runs it again.
 func (a *Attendant) attempt(ctx context.Context, t task) (Result, error) {
@@ -236,7 +239,7 @@ func (a *Attendant) reply(ctx context.Context, t task, result Result) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case hasCode(err, api.KeyReused): // by an attendant that has ended before it marked the message seen
+	case hasCode(err, api.KeyReused) && a.repliedTo(ctx, t): // by an attendant that has ended just now
 		about.What = Before
 	case err != nil:
 		return a.keep(draft, about, fmt.Errorf("the reply is refused: %w", err))
@@ -245,6 +248,11 @@ func (a *Attendant) reply(ctx context.Context, t task, result Result) error {
 	}
 	a.tell(about)
 	return nil
+}
+
+func (a *Attendant) repliedTo(ctx context.Context, t task) bool {
+	seq, err := a.answered(ctx, t.messages)
+	return err == nil && seq == t.last().Seq
 }
 
 // draft begins the reply of a task. Among several it is directed to those whom it answers:

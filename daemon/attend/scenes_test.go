@@ -194,6 +194,23 @@ func TestAnsweredBefore(t *testing.T) {
 	unseen(t, h, "Nova", 0)
 }
 
+// TestForgedReply: nobody else can make it look as if a message was answered.
+func TestForgedReply(t *testing.T) {
+	t.Parallel()
+	h := daemontest.New(t, "Atlas", "Nova")
+	e := h.Post("Atlas", message("Nova", "hello")).Message.Envelope
+	h.Post("Atlas", &envelope.Envelope{
+		ID: envelope.NamedID("attend", h.Home().Address("Nova").Key(), e.ID), Conversation: e.Conversation, Content: `"from":"Nova@vm"`,
+	})
+	s := newScene(t, h, "Nova")
+	o := s.options()
+	o.Each = true
+	failed, err := attend.New(o, s.parts(says("an answer"), newTable().holder())).Once(context.Background())
+	if got := answers(h, e.Conversation, "Nova"); len(got) != 1 || failed != 1 || err != nil {
+		t.Errorf("got %q, %d failed, %v, want an answer to the second and the first one kept", texts(got), failed, err)
+	}
+}
+
 // TestHeldByAnother: what another session acts on is let be, until that one gives it back.
 func TestHeldByAnother(t *testing.T) {
 	t.Parallel()
