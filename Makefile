@@ -15,6 +15,11 @@ test:
 	go vet ./...
 	go test ./...
 
+# Claude Code, Codex, Gemini CLI and the MCP inspector themselves, installed into a folder
+# of their own: see .ci/clients. Needs npm.
+clients:
+	sh .ci/clients
+
 demo: build
 	sh docs/examples/demo.sh
 

@@ -405,7 +405,7 @@ func (p *Plan) remove(c Change) error {
 	if now.Old == nil {
 		return nil
 	}
-	if !bytes.Equal(now.Old, c.Old) && !sameButEmpty(now.Old, c.New) {
+	if !bytes.Equal(now.Old, c.Old) && !same(now.Old, c.Old) && !sameButEmpty(now.Old, c.New) {
 		if c.New, err = without(now, p.install.file(now.target), now.Old); err != nil {
 			return refuse(c.Path, err)
 		}
