@@ -28,7 +28,10 @@ its last message, or the id of a message that was queued.
 queued     it waits in your outbox, or for the host that orders the conversation
 stored     it is in the conversation's log, on disk
 delivered  it is in the recipient's inbox, or a live stream has confirmed it
-seen       the recipient was shown the body`,
+seen       the recipient was shown the body
+
+Whose host takes it not gets no further, and the reason is told: a wait then ends with exit
+code 1.`,
 		Example: `  duo receipts c9f3a.42
   duo receipts c9f3a.42 --wait --for seen`,
 		Args: exactly(1), ValidArgsFunction: a.completeRefs,
@@ -118,15 +121,21 @@ func (a *app) receipts(ctx context.Context, conversation string, seq int64, unti
 	return r, err
 }
 
-// reached reports whether every recipient has come to a state.
+// reached reports whether every recipient has come to a state, or comes no further.
 func reached(r api.Receipts, until string) bool {
 	order := []string{api.Queued, api.Stored, api.Delivered, api.Seen}
 	want := slices.Index(order, until)
-	return r.Seq > 0 && !slices.ContainsFunc(r.Recipients, func(one api.Recipient) bool { return slices.Index(order, one.State) < want })
+	return r.Seq > 0 && !slices.ContainsFunc(r.Recipients, func(one api.Recipient) bool {
+		return one.Why == "" && slices.Index(order, one.State) < want
+	})
 }
 
-// pendingState is the end of a wait for a state, or nil where it was reached.
+// pendingState is the end of a wait for a state, or nil where it was reached by everybody.
 func (a *app) pendingState(r api.Receipts, until string, wait time.Duration) error {
+	if i := slices.IndexFunc(r.Recipients, func(one api.Recipient) bool { return one.Why != "" }); i >= 0 {
+		one := r.Recipients[i]
+		return api.Errorf(api.NotSent, "%s does not reach %s: %s", r.Ref, a.text().Local(one.Agent), one.Why).WithNext("duo show %s", one.Agent)
+	}
 	if reached(r, until) {
 		return nil
 	}

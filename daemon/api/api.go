@@ -184,6 +184,7 @@ func (m *Message) UnmarshalJSON(data []byte) error {
 type Recipient struct {
 	Agent string `json:"agent"` // address
 	State string `json:"state"`
+	Why   string `json:"why,omitempty"` // it gets no further: the recipient's host takes it not
 }
 
 // Posted answers everything that appends to a conversation.

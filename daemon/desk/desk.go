@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
@@ -310,101 +309,4 @@ func crossed(v ledger.View, e *envelope.Envelope) []int64 {
 func (d *Desk) Read(ctx context.Context, agent string, ask api.Read, resolve func(string) (string, error)) (api.Messages, error) {
 	d.Settle(ctx)
 	return d.source(agent, resolve).Read(ctx, ask)
-}
-
-// Receipts tells how far a message got, or with seq 0 the last one.
-func (d *Desk) Receipts(ctx context.Context, conversation string, seq int64) (api.Receipts, error) {
-	state, err := d.ledger.State(ctx, conversation)
-	if err != nil {
-		return api.Receipts{}, err
-	}
-	if seq == 0 {
-		seq = state.LastSeq
-	}
-	m, err := d.Message(ctx, conversation, seq)
-	if err != nil {
-		return api.Receipts{}, err
-	}
-	return api.Receipts{Ref: m.Ref, Seq: seq, Recipients: d.deliver.Recipients(state, m.Envelope)}, nil
-}
-
-// Sent is Receipts for a message with an id that an agent has sent to another host.
-func (d *Desk) Sent(ctx context.Context, agent, id string) (api.Receipts, error) {
-	if d.queue == nil {
-		return api.Receipts{}, notSent(id)
-	}
-	waiting, conversation, seq, ok := d.queue.Find(id)
-	if waiting != nil && strings.EqualFold(waiting.From.Name, agent) {
-		state, _ := d.ledger.State(ctx, conversation) // which may not be here yet
-		return api.Receipts{Ref: id, For: state.Creator.Host, Recipients: d.deliver.Recipients(state, waiting)}, nil
-	}
-	if !ok {
-		conversation, seq = d.find(ctx, agent, id)
-	}
-	state, err := d.ledger.State(ctx, conversation)
-	if _, member := state.Member(d.home.Address(agent)); err == nil && member && seq > 0 {
-		return d.Receipts(ctx, conversation, seq)
-	}
-	if reason, failed := mailbox.At(d.home.AgentDir(agent)).Bounced(id); failed {
-		return api.Receipts{}, api.Errorf(api.NotSent, "the message was not sent: %s", reason).WithNext("duo inbox")
-	}
-	return api.Receipts{}, notSent(id)
-}
-
-func notSent(id string) error {
-	return api.Errorf(api.MessageNotFound, "no message %q of yours here", id).WithNext("duo list")
-}
-
-// find looks for a message in the conversations of an agent that other hosts order.
-func (d *Desk) find(ctx context.Context, agent, id string) (conversation string, seq int64) {
-	ids, _ := mailbox.At(d.home.AgentDir(agent)).Conversations() // an agent with none has sent nothing
-	for _, conversation := range ids {
-		state, err := d.ledger.State(ctx, conversation)
-		if err != nil || state.Origin == d.home.Host.ID {
-			continue
-		}
-		if seq, err := d.ledger.Seq(conversation, id, 0); err == nil && seq > 0 {
-			return conversation, seq
-		}
-	}
-	return "", 0
-}
-
-// Await is Receipts when every recipient has got as far as until, or when ctx ends.
-func (d *Desk) Await(ctx context.Context, conversation string, seq int64, until string) (api.Receipts, error) {
-	if seq == 0 { // the last one of now, whatever comes while we wait
-		state, err := d.ledger.State(ctx, conversation)
-		if err != nil {
-			return api.Receipts{}, err
-		}
-		seq = state.LastSeq
-	}
-	return d.await(ctx, until, func(ctx context.Context) (api.Receipts, error) { return d.Receipts(ctx, conversation, seq) })
-}
-
-// AwaitSent is Sent when every recipient has got as far as until, or when ctx ends.
-func (d *Desk) AwaitSent(ctx context.Context, agent, id, until string) (api.Receipts, error) {
-	return d.await(ctx, until, func(ctx context.Context) (api.Receipts, error) { return d.Sent(ctx, agent, id) })
-}
-
-func (d *Desk) await(ctx context.Context, until string, look func(context.Context) (api.Receipts, error)) (api.Receipts, error) {
-	for {
-		progress := d.deliver.Progress()
-		r, err := look(context.WithoutCancel(ctx))
-		if err != nil || r.Seq > 0 && reached(r.Recipients, until) {
-			return r, err
-		}
-		select {
-		case <-ctx.Done():
-			r.TimedOut = true
-			return r, nil
-		case <-progress:
-		}
-	}
-}
-
-func reached(list []api.Recipient, until string) bool {
-	order := []string{api.Queued, api.Stored, api.Delivered, api.Seen}
-	want := slices.Index(order, until)
-	return !slices.ContainsFunc(list, func(r api.Recipient) bool { return slices.Index(order, r.State) < want })
 }

@@ -110,13 +110,19 @@ func (w *Writer) waiting(list []api.Recipient) string {
 	return w.People(names)
 }
 
-// Recipients tells each recipient's state, those with the same state together.
+// Recipients tells each recipient's state, those with the same state together, and of
+// those that take it not why.
 func (w *Writer) Recipients(list []api.Recipient) string {
 	var parts []string
+	for _, r := range list {
+		if r.Why != "" {
+			parts = append(parts, fmt.Sprintf("%s (refused%s)", w.Local(r.Agent), Because(r.Why)))
+		}
+	}
 	for _, state := range []string{api.Seen, api.Delivered, api.Stored, api.Queued} {
 		var names []string
 		for _, r := range list {
-			if r.State == state {
+			if r.State == state && r.Why == "" {
 				names = append(names, r.Agent)
 			}
 		}

@@ -188,3 +188,26 @@ func TestError(t *testing.T) {
 		}
 	}
 }
+
+func TestRecipients(t *testing.T) {
+	w, _ := newWriter()
+	list := []api.Recipient{
+		{Agent: "Nova@nyc", State: api.Stored}, {Agent: "Bob@lon", State: api.Stored, Why: "no \u202email"}, {Agent: "Echo@nyc", State: api.Stored}, {Agent: "Sage@lon", State: api.Seen},
+	}
+	const want = `Bob@lon (refused: "no \u{202E}mail"), Sage@lon (seen), Nova, Echo (stored)`
+	if got := w.Recipients(list); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// That a message is queued is said once.
+func TestQueued(t *testing.T) {
+	w, out := newWriter()
+	list := []api.Recipient{{Agent: "Bob@lon", State: api.Queued}}
+	w.Sent(api.Posted{Queued: true, For: "lon", Message: api.Message{Ref: "0199"}, Recipients: list})
+	w.Receipts(api.Receipts{Ref: "0199", For: "lon", Recipients: list})
+	const want = "queued for lon: 0199 to Bob@lon\n0199 is queued for lon: Bob@lon\nnext: duo receipts 0199 --wait\n"
+	if got := out.String(); got != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
