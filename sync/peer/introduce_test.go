@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/sync/identity"
@@ -128,4 +129,37 @@ func TestIntroduceMany(t *testing.T) {
 	if _, err := b.Introduce(hub.ID(), identity.Peer{Name: "rio", Keys: rio.Keys()}); err == nil || !strings.Contains(err.Error(), "500") {
 		t.Errorf("got %v, want that these are too many", err)
 	}
+}
+
+// Why a host that only a relay can reach is not dialled is told.
+func TestUncarried(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		hub, lon := w.host("hub", "hub:1"), w.host("lon", "")
+		pair(t, hub, lon)
+		if err := lon.SetRelay("hub", true); err != nil {
+			t.Fatal(err)
+		}
+		rio := hostOf(t, newHome(t, "rio"))
+		if err := lon.Introduced(hub.home.Host.ID, identity.Peer{Name: "rio", Keys: rio.Keys()}); err != nil {
+			t.Fatal(err)
+		}
+		wantProblem := func(want string) {
+			t.Helper()
+			synctest.Wait()
+			s, err := lon.Get("rio")
+			if err != nil || s.State == peer.Up || !strings.Contains(s.Problem, want) || s.At.IsZero() {
+				t.Errorf("got %s %q at %s, %v, want %q", s.State, s.Problem, s.At, err, want)
+			}
+		}
+		hub.stop()
+		wantProblem("there is no link with hub, which carries for it")
+		if err := lon.SetRelay("hub", false); err != nil {
+			t.Fatal(err)
+		}
+		wantProblem("run duo peer relay hub on")
+		if _, err := lon.Remove("hub"); err != nil {
+			t.Fatal(err)
+		}
+		wantProblem("is not linked with this host any more")
+	})
 }

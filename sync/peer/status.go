@@ -48,13 +48,18 @@ func (m *Manager) Get(name string) (Status, error) {
 
 func (m *Manager) status(peer Peer) Status {
 	s := Status{Peer: peer, State: Down, Waiting: m.waiting(peer.Name)}
+	if s.Problem = m.uncarried(peer); s.Problem != "" {
+		s.At = m.now()
+	}
 	p := m.peek(peer.ID)
 	if p == nil {
 		return s
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s.State, s.Since, s.DialAt = p.state, p.since, p.dialAt
+	if s.State, s.Since, s.DialAt = p.state, p.since, p.dialAt; s.State == Up {
+		s.Problem, s.At = "", time.Time{}
+	}
 	if p.failed != nil && p.state != Up {
 		s.Problem, s.At = p.explain(peer, p.failed), p.failedT
 	}
@@ -62,6 +67,24 @@ func (m *Manager) status(peer Peer) Status {
 		s.Dialled, s.Delay = c.dialled, c.session.echoes.took()
 	}
 	return s
+}
+
+// uncarried says why a peer that can be reached only by a relay is not even dialled; it is
+// empty where it is.
+func (m *Manager) uncarried(p Peer) string {
+	if p.Address != "" || p.Via == "" {
+		return ""
+	}
+	relay, known := m.book.Get(p.Via)
+	switch {
+	case !known:
+		return fmt.Sprintf("%s carried for it, and is not linked with this host any more: pair with one of the two", p.Via)
+	case !relay.Relay:
+		return fmt.Sprintf("%s would carry for it, and is no relay of this host any more: run duo peer relay %s on", p.Via, p.Via)
+	case m.Session(relay.ID) == nil:
+		return fmt.Sprintf("there is no link with %s, which carries for it: see duo peer show %s", p.Via, p.Via)
+	}
+	return ""
 }
 
 // waiting counts the envelopes that wait for a peer.

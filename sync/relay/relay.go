@@ -42,7 +42,16 @@ const (
 // Refused is a relay's word for why it does not carry something.
 type Refused struct{ Code string }
 
-func (r *Refused) Error() string { return "the relay refuses: " + r.Code }
+func (r *Refused) Error() string {
+	text := "the relay refuses: " + r.Code
+	switch r.Code {
+	case CodeUnknown:
+		text += ", it carries not for both of the two (duo peer carry, there)"
+	case CodeAway:
+		text += ", the other host has no link with it now"
+	}
+	return text
+}
 
 // The words of a relay.
 const (
