@@ -128,7 +128,7 @@ func (c Conversations) NextPage() string { return c.Next }
 // envelope with the other fields beside the envelope's own.
 type Message struct {
 	Envelope *envelope.Envelope
-	Ref      string  // c9f3a.42
+	Ref      string  // c9f3a.42; empty for what nobody keeps
 	Topic    string  // of the conversation
 	Crossed  []int64 // messages by others that the sender had not been shown
 	Error    string  // why it cannot be read: the envelope has only its place then
@@ -152,7 +152,7 @@ func (m Message) MarshalJSON() ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if string(value) != "null" {
+		if none := i == 0 && m.Ref == ""; !none && string(value) != "null" { // who types, comes or goes has no reference
 			e.Unknown = append(e.Unknown, envelope.Field{Name: messageFields[i], Value: value})
 		}
 	}

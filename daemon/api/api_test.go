@@ -139,6 +139,18 @@ func TestMessage(t *testing.T) {
 }
 
 // TestForeignFieldsOfMessages: a sender cannot give a message another reference.
+// What nobody keeps has no reference, and none that its sender has made up.
+func TestMessageWithoutAReference(t *testing.T) {
+	e, err := envelope.Decode([]byte(`{"type":"typing","conversation":"c1","ref":"cfake.1"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := json.Marshal(api.Message{Envelope: e})
+	if want := `{"type":"typing","conversation":"c1","conversationTopic":""}`; err != nil || string(got) != want {
+		t.Errorf("got %s, %v, want %s", got, err, want)
+	}
+}
+
 func TestForeignFieldsOfMessages(t *testing.T) {
 	e, err := envelope.Decode([]byte(`{"seq":2,"type":"message","content":"hi","ref":"cfake.1","crossed":[9],"conversationTopic":"fake","error":"fake","mood":"calm"}`))
 	if err != nil {
