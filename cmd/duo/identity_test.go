@@ -147,17 +147,21 @@ func TestIdentityAmongThousands(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	a, _ := newRun(t, nil)
-	start := time.Now()
-	if _, err := a.me(); err == nil {
-		t.Error("ten thousand agents and no word which one: want an error")
+	took := time.Hour
+	for range 10 { // the shortest time is what it costs; the rest is what else the machine does
+		start := time.Now()
+		a, _ := newRun(t, nil)
+		if _, err := a.me(); err == nil {
+			t.Error("ten thousand agents and no word which one: want an error")
+		}
+		a, _ = newRun(t, nil)
+		a.as = "Agent77"
+		if got, err := a.me(); err != nil || got.Name != "agent77" {
+			t.Errorf("got %+v, %v", got, err)
+		}
+		took = min(took, time.Since(start))
 	}
-	a, _ = newRun(t, nil)
-	a.as = "Agent77"
-	if got, err := a.me(); err != nil || got.Name != "agent77" {
-		t.Errorf("got %+v, %v", got, err)
-	}
-	if took := time.Since(start); took > 500*time.Millisecond {
+	if took > 500*time.Millisecond {
 		t.Errorf("took %s", took)
 	}
 }

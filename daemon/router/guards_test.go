@@ -241,6 +241,7 @@ func TestBucketsOfMany(t *testing.T) {
 // TestDropsWait: drops that come too fast wait, in their order.
 func TestDropsWait(t *testing.T) {
 	h := newHostWith(t, func(c *maildir.Config) { c.Limits.Rate, c.Limits.Burst = 20, 1 }, "Atlas", "Nova")
+	began := time.Now().UnixMilli()
 	var want []string
 	for n := range 5 {
 		h.Drop("Atlas", fmt.Sprint(n, ".json"), fmt.Sprintf(`{"to":"Nova","content":"drop %d"}`, n))
@@ -256,8 +257,8 @@ func TestDropsWait(t *testing.T) {
 	}
 	h.wantSaid(ids[0], want...)
 	log := h.Log(ids[0])
-	if took := log[len(log)-1].Timestamp - log[1].Timestamp; took < 150 {
-		t.Errorf("the drops took %d ms, want about 200", took)
+	if took := log[len(log)-1].Timestamp - began; took < 150 {
+		t.Errorf("the drops took %d ms, want 200 or more", took)
 	}
 }
 
