@@ -24,27 +24,32 @@ type Holder struct {
 }
 
 // Here is the holder that this process acts for as an agent: of the sessions that it is
-// part of, the one that is bound to the agent, else the first.
+// part of, the one that is bound to the agent and lives; else one that lives in the same
+// program, which has begun a session anew since it has started this process; else the
+// first that it is part of.
 func Here(home *maildir.Home, agent string, env func(string) string) Holder {
+	here := Holder{Process: Client()}
 	keys := Of(env)
-	for _, k := range keys {
-		if b, err := Read(home, k); err == nil && b != nil && strings.EqualFold(b.Agent, agent) {
-			return b.here()
+	for _, k := range slices.Backward(keys) {
+		b, err := Read(home, k)
+		bound := err == nil && b != nil && strings.EqualFold(b.Agent, agent)
+		if bound && b.Lives() {
+			return b.Holder()
+		}
+		if bound || here.Key.IsZero() {
+			here.Key = k
 		}
 	}
-	if len(keys) > 0 {
-		return Holder{keys[0], Client()}
+	live, err := Live(home, agent)
+	if err != nil {
+		return here
 	}
-	return Holder{Process: Client()}
-}
-
-// here is the holder of a session, with the process around this one where the one that
-// was known is gone.
-func (b Binding) here() Holder {
-	if b.Lives() {
-		return b.Holder()
+	for _, b := range live {
+		if b.Process == here.Process {
+			return b.Holder()
+		}
 	}
-	return Holder{b.Key, Client()}
+	return here
 }
 
 func (h Holder) same(other Holder) bool {

@@ -182,6 +182,32 @@ func TestWake(t *testing.T) {
 	}
 }
 
+// TestHere: a process that has outlived the session that it was started in acts for the one
+// that its program has begun since.
+func TestHere(t *testing.T) {
+	home := newHome(t)
+	old, fresh := session.Key{Client: session.Claude, ID: "old"}, session.Key{Client: session.Claude, ID: "fresh"}
+	env := func(name string) string { return map[string]string{"CLAUDE_CODE_SESSION_ID": "old"}[name] }
+	want := func(what string, want session.Holder) {
+		t.Helper()
+		if got := session.Here(home, "atlas", env); got != want {
+			t.Errorf("%s: got %+v, want %+v", what, got, want)
+		}
+	}
+	client := session.Client()
+	want("not bound", session.Holder{Key: old, Process: client})
+	must(t, session.Bind(home, old, "Atlas", noon))
+	want("bound", session.Holder{Key: old, Process: client})
+	must(t, session.Bind(home, fresh, "Atlas", noon))
+	want("both live", session.Holder{Key: old, Process: client})
+	must(t, session.Update(home, old, func(b *session.Binding) error { b.Process = session.Process{}; return nil }))
+	want("ended", session.Holder{Key: fresh, Process: client})
+	must(t, session.Bind(home, fresh, "Nova", noon))
+	want("the other is another agent", session.Holder{Key: old, Process: client})
+	env = func(string) string { return "" }
+	want("no session", session.Holder{Process: client})
+}
+
 // TestTakeSaysThatItFailed, rather than that there is nothing.
 func TestTakeSaysThatItFailed(t *testing.T) {
 	home := newHome(t)
