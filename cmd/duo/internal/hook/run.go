@@ -90,7 +90,7 @@ func (h Host) run(ctx context.Context, client, name string) (answer, error) {
 	}
 	home, err := h.Open()
 	if errors.Is(err, maildir.ErrNoHome) {
-		return answer{out: e.render(e.unbound(nil), "")}, nil
+		return answer{out: e.render(e.unbound(c.name, nil), "")}, nil
 	}
 	if err != nil {
 		return answer{}, err
@@ -145,7 +145,7 @@ func (h *hooked) tell() (answer, error) {
 		return answer{}, err
 	}
 	if agent == "" {
-		return answer{out: h.event.render(h.event.unbound(self.Agents), "")}, nil
+		return answer{out: h.event.render(h.event.unbound(h.key.Client, self.Agents), "")}, nil
 	}
 	var text string
 	err = session.Update(h.home, h.key, func(b *session.Binding) error {
@@ -321,17 +321,23 @@ func (h *hooked) export(agent string) error {
 	return nil
 }
 
-// unbound says at the start of a session that is no agent how it becomes one.
-func (e event) unbound(agents []string) string {
-	switch {
-	case e.kind != starts:
+// unbound says at the start of a session that is no agent how it becomes one. Where its
+// commands do not know the session that they run in, registering does not bind it.
+func (e event) unbound(client string, agents []string) string {
+	if e.kind != starts {
 		return ""
-	case len(agents) == 0:
-		return "duo: this session is no agent yet. After `duo register NAME` other agents can find it, call it and write to it."
-	case len(agents) == 1:
-		return fmt.Sprintf("duo: this session is no agent yet; %s, the only one here, is another session. `duo register NAME` makes this one an agent.", agents[0])
 	}
-	return fmt.Sprintf("duo: this session is no agent yet; here are %s. `duo register NAME` makes it one.", strings.Join(agents, ", "))
+	become := "`duo register NAME` makes it one"
+	if client != session.Claude && client != session.Codex {
+		become = "`duo register NAME`, and a file .duo.toml with agent = \"NAME\" in its folder, make it one"
+	}
+	switch len(agents) {
+	case 0:
+		return "duo: this session is no agent yet. After `duo register NAME` other agents can find it, call it and write to it."
+	case 1:
+		return fmt.Sprintf("duo: this session is no agent yet; %s, the only one here, is another session. %s.", agents[0], become)
+	}
+	return fmt.Sprintf("duo: this session is no agent yet; here are %s. %s.", strings.Join(agents, ", "), become)
 }
 
 // log notes what a hook did in the file DUO_HOOK_LOG, without what it has told.

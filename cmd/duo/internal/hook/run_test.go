@@ -280,7 +280,9 @@ func TestTheOnlyAgent(t *testing.T) {
 func TestUnbound(t *testing.T) {
 	s := newScene(t)
 	s.who = hook.Self{Agents: []string{"Atlas", "Nova"}}
-	wantTold(t, "several", s.tells("a", "session-start"), "no agent yet; here are Atlas, Nova.")
+	wantTold(t, "several", s.tells("a", "session-start"), "no agent yet; here are Atlas, Nova. `duo register NAME` makes it one.")
+	out, _, _ := s.run("gemini", "session-start", input("a"))
+	wantTold(t, "commands that do not know their session", out, ".duo.toml")
 	wantSilence(t, "prompt", s.tells("a", "prompt"))
 	s.who = hook.Self{}
 	wantTold(t, "none", s.tells("a", "session-start"), "no agent yet. After `duo register NAME`")
