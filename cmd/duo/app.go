@@ -101,9 +101,16 @@ func (a *app) host() (*reach.Host, error) {
 		return nil, err
 	}
 	if agent := a.agent(); a.reached == nil || a.reached.Agent != agent {
-		a.reached = reach.New(home, agent, a.starter(home))
+		a.reached = a.reach(home, agent)
 	}
 	return a.reached, nil
+}
+
+// reach reaches a home as an agent.
+func (a *app) reach(home *maildir.Home, agent string) *reach.Host {
+	h := reach.New(home, agent, a.starter(home))
+	h.Hops = a.hops()
+	return h
 }
 
 // agent is the name of who this run acts as, empty for the operator.

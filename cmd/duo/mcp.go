@@ -14,8 +14,6 @@ import (
 	"github.com/claude-duo/duo/daemon"
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/mcpserver"
-	"github.com/claude-duo/duo/daemon/reach"
-	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/claude-duo/duo/maildir/session"
 	"github.com/spf13/cobra"
@@ -73,10 +71,10 @@ func (m *model) speaker(_ context.Context, _ http.Header) (mcpserver.Speaker, er
 		if !errors.As(err, &e) {
 			return mcpserver.Speaker{}, err
 		}
-		return mcpserver.Speaker{Host: m.host(run, home, ""), Nobody: err}, nil
+		return mcpserver.Speaker{Host: run.reach(home, ""), Nobody: err}, nil
 	}
 	return mcpserver.Speaker{
-		Host: m.host(run, home, who.Name), Source: strings.TrimSpace(who.Source + " " + who.Detail),
+		Host: run.reach(home, who.Name), Source: strings.TrimSpace(who.Source + " " + who.Detail),
 		Holder: session.Here(home, who.Name, run.env),
 	}, nil
 }
@@ -86,10 +84,6 @@ func (m *model) run() *app {
 	run := m.app
 	run.opened, run.self, run.reached = nil, nil, nil
 	return &run
-}
-
-func (m *model) host(run *app, home *maildir.Home, agent string) *reach.Host {
-	return reach.New(home, agent, run.starter(home))
 }
 
 // identity is who the model is: what it said once holds as long as nothing that goes

@@ -113,3 +113,15 @@ func TestWrongModel(t *testing.T) {
 		t.Errorf("got %v\n%s\nwant exit code 4 and the name that is meant", err, out)
 	}
 }
+
+// TestAutomaticModel: what a model says that duo attend has started is automatic, so that
+// two of them do not talk for ever.
+func TestAutomaticModel(t *testing.T) {
+	env := modelHome(t)
+	nova := startMCP(t, env, "")
+	wantTool(t, nova, "whoami", `{"name":"Nova"}`, "registered")
+	atlas := startMCP(t, append(env, "DUO_HOPS=2"), "")
+	wantTool(t, atlas, "whoami", `{"name":"Atlas"}`, "registered")
+	wantTool(t, atlas, "message", `{"to":"Nova","text":"hi"}`, "sent c")
+	wantTool(t, nova, "wait", `{}`, "from Atlas", ", automatic")
+}

@@ -14,23 +14,28 @@ import (
 // draft begins what this run's agent says. With a key the id follows from it, so
 // that running the same command again changes nothing.
 func (a *app) draft(kind envelope.Type, key string) (*envelope.Envelope, error) {
-	self, err := a.me()
+	if _, err := a.me(); err != nil {
+		return nil, err
+	}
+	h, err := a.host()
 	if err != nil {
 		return nil, err
 	}
-	e := &envelope.Envelope{ID: envelope.NewID(), Type: kind}
-	if key != "" {
-		e.ID = envelope.NamedID("key", strings.ToLower(self.Name), key)
-	}
-	if hops, err := strconv.ParseUint(a.env(hopsVariable), 10, 31); err == nil && kind == envelope.Message {
-		e.Auto, e.Hops = true, int64(hops)+1
-	}
-	return e, nil
+	return h.Draft(kind, key), nil
 }
 
 // hopsVariable tells a command of duo attend how many automatic messages led to the one
 // that it runs for. What it says is automatic, too.
 const hopsVariable = "DUO_HOPS"
+
+// hops are those of what this run says, 0 where nothing says that it is automatic.
+func (a *app) hops() int64 {
+	hops, err := strconv.ParseUint(a.env(hopsVariable), 10, 31)
+	if err != nil {
+		return 0
+	}
+	return int64(hops) + 1
+}
 
 // outcome is what became of a draft: it was posted, or it waits as a drop.
 type outcome struct {

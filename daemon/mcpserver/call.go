@@ -44,8 +44,8 @@ func (s *server) call(ctx context.Context, t *tool, req *mcp.CallToolRequest) *m
 	c := &call{server: s, req: req}
 	c.Writer = &text.Writer{Out: &c.out, Command: inTools}
 	err := c.run(ctx, t, header)
-	if c.as.Release != nil {
-		c.then = append(c.then, func(bool) { c.as.Release() })
+	if c.as.Host != nil {
+		c.then = append(c.then, func(bool) { _ = c.as.Close() }) // the daemon has answered
 	}
 	res.when(c.then)
 	result := &mcp.CallToolResult{}

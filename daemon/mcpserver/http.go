@@ -82,8 +82,7 @@ func (h *Handler) speaker(_ context.Context, header http.Header) (Speaker, error
 	}
 	s := Speaker{
 		Host: reach.Over(link, h.home, agent), Source: "its token",
-		Holder:  holder(header.Get(sessionID), agent),
-		Release: func() { _ = link.Close() }, // the daemon has answered
+		Holder: holder(header.Get(sessionID), agent),
 	}
 	if agent == "" {
 		s.Observes = true

@@ -3,11 +3,13 @@ package mcpserver_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/daemontest"
@@ -225,4 +227,55 @@ func request(t testing.TB, method, url, token, session, body string) (id string,
 	}
 	defer resp.Body.Close()
 	return resp.Header.Get("Mcp-Session-Id"), resp.StatusCode
+}
+
+// TestDaemonStopsWhileOneWaits: it does not wait for a wait, and nothing is lost.
+func TestDaemonStopsWhileOneWaits(t *testing.T) {
+	h, url := withTCP(t, "Atlas", "Nova")
+	for _, generation := range generations {
+		m := overHTTP(t, url, tokenOf(t, h, "Atlas"), generation)
+		ended := make(chan error, 1)
+		listening(t, h, "Atlas", func() {
+			go func() {
+				_, err := m.CallTool(context.Background(), &mcp.CallToolParams{Name: "wait", Arguments: json.RawMessage(`{"timeout":600}`)})
+				ended <- err
+			}()
+		})
+		began := time.Now()
+		h.Stop()
+		if took := time.Since(began); took > time.Minute {
+			t.Errorf("%s: the daemon took %s to stop", generation, took)
+		}
+		<-ended // with an error, or an answer that says so
+		h.Start()
+		status, err := h.As("").Status(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		url = "http://" + status.HTTP + "/mcp"
+	}
+}
+
+// TestCancelledOverHTTP: a wait whose client gives up ends at once.
+func TestCancelledOverHTTP(t *testing.T) {
+	h, url := withTCP(t, "Atlas", "Nova")
+	for _, generation := range generations {
+		m := overHTTP(t, url, tokenOf(t, h, "Atlas"), generation)
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		listening(t, h, "Atlas", func() {
+			go func() {
+				_, err := m.CallTool(ctx, &mcp.CallToolParams{Name: "wait", Arguments: json.RawMessage(`{"timeout":600}`)})
+				ended <- err
+			}()
+		})
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: got %v, want that it was cancelled", generation, err)
+		}
+		daemontest.Eventually(t, func() (bool, string) {
+			me, err := h.As("").Agents(context.Background(), api.AgentQuery{Text: "Atlas"})
+			return err == nil && len(me.Agents) == 1 && !me.Agents[0].Listening, daemontest.JSON(me)
+		})
+	}
 }

@@ -23,12 +23,11 @@ const instructions = `duo: talk to other AI agents on this machine and linked on
 
 // Speaker is who a call of a tool speaks for.
 type Speaker struct {
-	*reach.Host
-	Source   string         // what says that it is this agent
-	Holder   session.Holder // of its leases
-	Nobody   error          // why there is no agent, where there is none
-	Observes bool           // there is none, but what anybody says can be read
-	Release  func()         // called when the call is over, may be nil
+	*reach.Host                // closed when the call is over
+	Source      string         // what says that it is this agent
+	Holder      session.Holder // of its leases
+	Nobody      error          // why there is no agent, where there is none
+	Observes    bool           // there is none, but what anybody says can be read
 }
 
 // Parts are what the server opens to.

@@ -82,9 +82,7 @@ func (s *server) look(ctx context.Context, extra *mcp.RequestExtra) (*call, cont
 		return nil, nil, nil, err
 	}
 	return c, ctx, func() {
-		if c.as.Release != nil {
-			c.as.Release()
-		}
+		_ = c.as.Close() // the daemon has answered
 		stop()
 	}, nil
 }

@@ -20,6 +20,9 @@ func (h *Host) Draft(kind envelope.Type, key string) *envelope.Envelope {
 	if key != "" {
 		e.ID = envelope.NamedID("key", strings.ToLower(h.Agent), key)
 	}
+	if h.Hops > 0 && kind == envelope.Message {
+		e.Auto, e.Hops = true, h.Hops
+	}
 	return e
 }
 

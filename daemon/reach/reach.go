@@ -24,6 +24,7 @@ type Host struct {
 	Home  *maildir.Home
 	Agent string                      // empty for nobody
 	Start func(context.Context) error // starts a daemon; nil where none may be started
+	Hops  int64                       // of messages that are said automatically; 0 where a model says them
 	// Carry puts the files that go with a draft beside its drop, and returns the drop. It
 	// is nil where none do.
 	Carry func(*mailbox.Box, *envelope.Envelope) (*envelope.Envelope, error)
@@ -45,6 +46,10 @@ func Over(link *client.Client, home *maildir.Home, agent string) *Host {
 	h.link.Store(link)
 	return h
 }
+
+// Close closes the connections with the daemon that wait for a question. The host can still
+// be used.
+func (h *Host) Close() error { return h.link.Load().Close() }
 
 // Ask asks the daemon. Where there is none it starts one, when it may. A connection
 // that broke is tried again, so a question must be one that may be repeated.
