@@ -25,7 +25,6 @@ type Env struct {
 	Project string // the folder of the project
 	Duo     string // the program, as clients are to start it
 	Dir     string // in the home: the record, and what clients read from there
-	Version string
 	Skill   []byte // SKILL.md
 	Outbox  string // to be writable in Codex's sandbox; empty for none
 }

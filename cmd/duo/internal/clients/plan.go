@@ -87,6 +87,9 @@ func Install(env Env, name string, scope Scope, files bool) (*Plan, error) {
 		return nil, err
 	}
 	was := record.find(name, env, scope)
+	if was != nil && env.Outbox == "" {
+		env.Outbox = was.Outbox
+	}
 	p := &Plan{Client: name, Title: c.title(), Scope: scope, Way: wayFiles, Notes: c.notes(env, scope), env: env}
 	list := c.files(env, scope)
 	if plugin := c.plugin(env); plugin != nil && scope == User && !files && (was == nil && has(c) || was != nil && was.Way == wayPlugin) {
@@ -96,6 +99,7 @@ func Install(env Env, name string, scope Scope, files bool) (*Plan, error) {
 	if was != nil {
 		p.install = was.clone()
 	}
+	p.install.Outbox = env.Outbox
 	for _, f := range list {
 		if err := p.put(f, record); err != nil {
 			return nil, refuse(f.path, err)
@@ -173,7 +177,7 @@ func (c Change) writable() error {
 }
 
 func refuse(path string, err error) error {
-	return api.Errorf(api.BadConfig, "%s: %w", path, err).WithNext("%s", "less "+quote(path))
+	return api.Errorf(api.BadConfig, "%s: %w", path, err).WithNext("cat %s", quote(path))
 }
 
 // Uninstall plans to take duo out of a client.
@@ -183,8 +187,12 @@ func Uninstall(env Env, name string, scope Scope) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	was := record.find(name, env, scope)
+	if was != nil {
+		env.Outbox = was.Outbox
+	}
 	p := &Plan{Client: name, Title: c.title(), Scope: scope, Way: wayFiles, env: env, undo: true}
-	list, was := c.files(env, scope), record.find(name, env, scope)
+	list := c.files(env, scope)
 	if plugin := c.plugin(env); plugin != nil && was != nil && was.Way == wayPlugin {
 		p.Way, list, p.keep = wayPlugin, plugin.files, plugin.keep
 		if has(c) {
@@ -232,7 +240,7 @@ func (p *Plan) take(f file) error {
 // without is the text of a file without what is ours: what it was before where nobody has
 // edited it since.
 func without(c Change, was *written, text []byte) ([]byte, error) {
-	untouched := was != nil && was.After == sum(text)
+	untouched := was != nil && was.After == sum(text) && !was.Edited
 	switch {
 	case untouched && was.Created:
 		return nil, nil

@@ -25,6 +25,7 @@ type install struct {
 	Scope   Scope     `json:"scope"`
 	Project string    `json:"project,omitempty"`
 	Way     string    `json:"way"`
+	Outbox  string    `json:"outbox,omitempty"` // that Codex's sandbox was opened for
 	Files   []written `json:"files"`
 	Folders []string  `json:"folders,omitempty"` // that were made, outermost first
 }
@@ -35,7 +36,8 @@ type written struct {
 	Path    string   `json:"path"`
 	Target  string   `json:"target"`            // the path without links
 	Created bool     `json:"created,omitempty"` // there was none
-	Before  string   `json:"before,omitempty"`  // sum of the text as it was, empty where that is not known any more
+	Before  string   `json:"before,omitempty"`  // sum of the text as it was
+	Edited  bool     `json:"edited,omitempty"`  // somebody else has written in it since: it cannot be as it was
 	After   string   `json:"after"`
 	Made    []string `json:"made,omitempty"` // the places in it that were made
 }
@@ -80,9 +82,9 @@ func (i *install) note(c Change) {
 	}
 	was.Made = append(was.Made, made.Made...)
 	if c.Old == nil {
-		was.Created = true
+		was.Created, was.Edited = true, false
 	} else if was.After != made.Before && was.After != made.After {
-		was.Before = ""
+		was.Edited = true
 	}
 	was.After = made.After
 }

@@ -11,12 +11,12 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// table is a table of ours in a TOML file, which is edited as text: header and lines, each
-// as we write it. Below is true where tables below it go with it.
+// table is a table of ours in a TOML file, which is edited as text: its header and its lines,
+// each a key and its value. When it goes, tables below it go with it.
 type table struct {
 	name  []string
-	lines []string // the first ones of ours; a key of ours begins each
-	also  bool     // the table may be another's: only our line is ours
+	lines []string
+	also  bool // the table may be another's: only our line is ours
 }
 
 func (t table) header() string { return "[" + strings.Join(t.name, ".") + "]" }
@@ -78,10 +78,10 @@ func (t table) put(text []byte) ([]byte, []string, error) {
 			}
 		}
 		text = join(slices.Insert(lines, start+1, t.withNewline(text)...))
-	case !t.onlyOurs(lines[start+1 : end]):
+	case !isServer(found):
 		return nil, nil, fmt.Errorf("%s is something else than duo", t.header())
 	default:
-		text = join(slices.Replace(lines, start+1, start+1+len(t.lines), t.withNewline(text)...))
+		text = join(slices.Replace(lines, start+1, end, t.update(lines[start+1:end], text)...))
 	}
 	return text, nil, t.verify(text, values, ours)
 }
@@ -167,19 +167,18 @@ func (t table) withNewline(text []byte) []string {
 	return lines
 }
 
-// onlyOurs reports whether lines begin with the keys that ours have, and nothing else
-// stands there.
-func (t table) onlyOurs(lines []string) bool {
-	for i, line := range lines {
-		line = strings.TrimSpace(line)
-		switch {
-		case i >= len(t.lines) && line == "":
-		case i < len(t.lines) && key(line) == key(t.lines[i]):
-		default:
-			return false
+// update brings our lines of a table up to date, and leaves the others.
+func (t table) update(lines []string, text []byte) []string {
+	lines = slices.Clone(lines)
+	for i, ours := range t.withNewline(text) {
+		at := slices.IndexFunc(lines, func(line string) bool { return key(line) == key(ours) })
+		if at < 0 {
+			lines = slices.Insert(lines, min(i, len(lines)), ours)
+		} else {
+			lines[at] = ours
 		}
 	}
-	return len(lines) >= len(t.lines) && strings.Contains(strings.Join(lines, ""), `"mcp"`)
+	return lines
 }
 
 func key(line string) string {
