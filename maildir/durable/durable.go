@@ -32,9 +32,18 @@ func Replace(path string, data []byte, perm fs.FileMode) error {
 // crash of the machine the file may be old, empty or torn: it is for what can be
 // made again. After a crash of the process alone it is old or new, whole.
 func ReplaceCache(path string, data []byte, perm fs.FileMode) error {
+	return ReplaceCacheAfter(path, data, perm, func() error { return nil })
+}
+
+// ReplaceCacheAfter is ReplaceCache, but calls first when all is written and only the
+// rename is left. Where first returns an error, the file stays as it was.
+func ReplaceCacheAfter(path string, data []byte, perm fs.FileMode, first func() error) error {
 	temp, err := writeTemp(path, data, perm, nil)
 	if err != nil {
 		return fmt.Errorf("replace %q: %w", path, err)
+	}
+	if err := first(); err != nil {
+		return errors.Join(err, os.Remove(temp))
 	}
 	if err := os.Rename(temp, path); err != nil {
 		return errors.Join(fmt.Errorf("replace %q: %w", path, err), os.Remove(temp))

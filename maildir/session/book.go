@@ -87,7 +87,7 @@ type page struct {
 
 const (
 	maxBookSize = 16 << 20
-	maxItems    = 4096 // of one holder; the oldest ones go
+	maxItems    = 1 << 16 // of one holder, and that a binding tells of; the oldest ones go
 )
 
 // Take makes those items a holder's that no other live holder has, and returns them,

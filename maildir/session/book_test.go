@@ -108,14 +108,14 @@ func TestWhatWasSeenIsNobodys(t *testing.T) {
 func TestABookIsBounded(t *testing.T) {
 	b := session.OpenBook(newHome(t), "Atlas")
 	var all []string
-	for seq := range int64(5000) {
+	for seq := range int64(1<<16 + 10) {
 		all = append(all, item(seq+1))
 	}
 	wantTaken(t, b, holder("1"), strings.Join(all, " "), strings.Join(all, " "))
 	leases, err := b.Leases()
 	must(t, err)
-	if n := len(leases[0].Items); n != 4096 || leases[0].Items[n-1] != item(5000) {
-		t.Errorf("got %d items, want the latest 4096", n)
+	if n := len(leases[0].Items); n != 1<<16 || leases[0].Items[n-1] != item(1<<16+10) {
+		t.Errorf("got %d items, want the latest %d", n, 1<<16)
 	}
 }
 

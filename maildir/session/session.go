@@ -101,7 +101,7 @@ func (b Binding) Holder() Holder { return Holder{b.Key, b.Process} }
 
 const (
 	suffix         = ".json"
-	maxBindingSize = 1 << 20
+	maxBindingSize = 16 << 20 // more than maxItems take
 )
 
 func (k Key) path(home *maildir.Home) string {
@@ -137,6 +137,14 @@ func read(path string) (*Binding, error) {
 // binding, while nobody else changes it. Where change returns an error, or leaves no
 // agent in it, nothing is written.
 func Update(home *maildir.Home, k Key, change func(*Binding) error) error {
+	return UpdateTelling(home, k, change, func() error { return nil })
+}
+
+// UpdateTelling is Update for a change that says what the session was told. When all but
+// the last step of writing it is done, it calls tell: what could not be written is not told,
+// and what was not told, because tell returns an error or the process is killed, is not
+// written. A crash between the two tells it once more.
+func UpdateTelling(home *maildir.Home, k Key, change func(*Binding) error, tell func() error) error {
 	if err := makeFolder(home.SessionsDir()); err != nil {
 		return err
 	}
@@ -161,14 +169,15 @@ func Update(home *maildir.Home, k Key, change func(*Binding) error) error {
 	if err := change(b); err != nil || b.Agent == "" {
 		return err
 	}
+	b.Told = b.Told[max(0, len(b.Told)-maxItems):] // what is forgotten is told once more
 	after, err := json.Marshal(b)
 	if err != nil {
 		return fmt.Errorf("encode session: %w", err)
 	}
 	if string(before) == string(after) {
-		return nil
+		return tell()
 	}
-	return durable.ReplaceCache(path, append(after, '\n'), 0o600)
+	return durable.ReplaceCacheAfter(path, append(after, '\n'), 0o600, tell)
 }
 
 // Bind writes that a session speaks as an agent, and that its client program is the one

@@ -60,16 +60,29 @@ func Run(ctx context.Context, h Host, client, event string) (exit int) {
 	if err != nil {
 		return 0
 	}
-	if _, err = h.Out.Write(told.out); err == nil {
-		_, err = h.Err.Write(told.err)
-	}
 	return told.exit
 }
 
-// answer is what a hook prints, and its exit code.
+// answer is what a hook has printed, and its exit code.
 type answer struct {
 	out, err []byte
 	exit     int
+}
+
+// print prints what the client, and with it the model, is told.
+func (h Host) print(a answer) error {
+	for _, to := range []struct {
+		io.Writer
+		text []byte
+	}{{h.Out, a.out}, {h.Err, a.err}} {
+		if len(to.text) == 0 {
+			continue
+		}
+		if _, err := to.Write(to.text); err != nil {
+			return fmt.Errorf("tell the client: %w", err)
+		}
+	}
+	return nil
 }
 
 func (h Host) run(ctx context.Context, client, name string) (answer, error) {
@@ -90,7 +103,8 @@ func (h Host) run(ctx context.Context, client, name string) (answer, error) {
 	}
 	home, err := h.Open()
 	if errors.Is(err, maildir.ErrNoHome) {
-		return answer{out: e.render(e.unbound(c.name, nil), "")}, nil
+		told := answer{out: e.render(e.unbound(c.name, nil), "")}
+		return told, h.print(told)
 	}
 	if err != nil {
 		return answer{}, err
@@ -145,18 +159,20 @@ func (h *hooked) tell() (answer, error) {
 		return answer{}, err
 	}
 	if agent == "" {
-		return answer{out: h.event.render(h.event.unbound(h.key.Client, self.Agents), "")}, nil
+		told := answer{out: h.event.render(h.event.unbound(h.key.Client, self.Agents), "")}
+		return told, h.print(told)
 	}
-	var text string
-	err = session.Update(h.home, h.key, func(b *session.Binding) error {
+	var told answer
+	err = session.UpdateTelling(h.home, h.key, func(b *session.Binding) error {
 		h.bind(b, agent)
-		text, err = h.decide(b)
+		text, err := h.decide(b)
+		told.out = h.event.render(text, agent)
 		return err
-	})
+	}, func() error { return h.print(told) })
 	if err == nil && h.event.kind == starts {
 		err = errors.Join(h.export(agent), session.Tidy(h.home, h.Now().Add(-keptFor)))
 	}
-	return answer{out: h.event.render(text, agent)}, err
+	return told, err
 }
 
 // agent is who the session is: who it is bound to, else who it must be. An agent that is

@@ -463,3 +463,45 @@ func TestAClientThatGoesOnWriting(t *testing.T) {
 	got, _, _ = s.run("claude", "tool-batch", long)
 	wantTold(t, "a long input", got, "c0001.3")
 }
+
+// TestWhatWasNotPrinted was not told, and was not seen: it comes with the next event.
+func TestWhatWasNotPrinted(t *testing.T) {
+	s := newScene(t)
+	c := s.converse(1, "", "Nova@nyc")
+	s.allow("nova@nyc")
+	s.tells("a", "session-start")
+	name := s.say(c, "Nova@nyc", "read me")
+	closed, err := os.Open(os.DevNull) // for reading only
+	must(t, err)
+	defer closed.Close()
+	if exit := hook.Run(t.Context(), s.host(input("a"), closed, io.Discard), "claude", "prompt"); exit != 0 {
+		t.Errorf("got exit code %d, want 0", exit)
+	}
+	wantTold(t, "the next event", s.tells("a", "tool-batch"), "| read me")
+	s.wantUnseen(name)
+	wantSilence(t, "the one after it", s.tells("a", "prompt"))
+	s.wantUnseen()
+}
+
+// TestAStartIsTold also where the file for the session's commands cannot be written.
+func TestAStartIsTold(t *testing.T) {
+	s := newScene(t)
+	s.env["CLAUDE_ENV_FILE"] = filepath.Join(t.TempDir(), "gone", "env")
+	s.say(s.converse(1, "", "Nova@nyc"), "Nova@nyc", "one")
+	wantTold(t, "start", s.tells("a", "session-start"), "is duo agent Atlas@nyc", "c0001.2")
+}
+
+// TestMoreThanAnybodyReads goes to one session all the same, once.
+func TestMoreThanAnybodyReads(t *testing.T) {
+	s := newScene(t)
+	folder := filepath.Join(s.box().Dir(), mailbox.InboxNew)
+	const many = 15_000
+	for n := range int64(many) {
+		must(t, os.WriteFile(filepath.Join(folder, mailbox.ItemOf(id(1), 2+n, noon.UnixMilli()+n).Name), nil, 0o600))
+	}
+	wantTold(t, "one", s.tells("a", "session-start"), fmt.Sprintf("%d items wait", many))
+	wantTold(t, "the other", s.tells("b", "session-start"), fmt.Sprintf("%d items are with another session", many))
+	s.say(s.converse(2, "", "Nova@nyc"), "Nova@nyc", "one more")
+	wantTold(t, "a new one", s.tells("a", "prompt"), "1 new item", "c0002.2")
+	wantSilence(t, "nothing new", s.tells("a", "prompt"))
+}

@@ -55,12 +55,9 @@ func (h *hooked) wake(ctx context.Context) (answer, error) {
 		}
 		changed := changedAt(folder)
 		if b.State == session.Idle && (looked.IsZero() || !changed.Equal(looked)) {
-			text, left, err := h.rouse(me)
-			if err != nil {
-				return answer{}, err
-			}
-			if text != "" {
-				return answer{err: []byte(text + "\n"), exit: wakeExit}, nil
+			told, left, err := h.rouse(me)
+			if err != nil || told.exit != 0 {
+				return told, err
 			}
 			if looked = changed; left {
 				looked = time.Time{} // it may be woken for that later
@@ -81,10 +78,10 @@ func changedAt(folder string) time.Time {
 	return info.ModTime()
 }
 
-// rouse says for what the session is woken, and notes that it is. It is empty where there
-// is nothing, or left is set and it may not be woken for that yet.
-func (h *hooked) rouse(me session.Process) (text string, left bool, err error) {
-	err = session.Update(h.home, h.key, func(b *session.Binding) error {
+// rouse tells for what the session is woken, and notes that it is. The answer is empty where
+// there is nothing, or left is set and it may not be woken for that yet.
+func (h *hooked) rouse(me session.Process) (told answer, left bool, err error) {
+	err = session.UpdateTelling(h.home, h.key, func(b *session.Binding) error {
 		if b.Waiter != me || b.State != session.Idle {
 			return nil
 		}
@@ -92,12 +89,12 @@ func (h *hooked) rouse(me session.Process) (text string, left bool, err error) {
 		if err != nil {
 			return err
 		}
-		told := o.told()
-		all, err := openInbox(h.home, b.Agent).waits(told)
+		before := o.told()
+		all, err := openInbox(h.home, b.Agent).waits(before)
 		if err != nil {
 			return err
 		}
-		calls := slices.DeleteFunc(slices.Clone(all), func(i Item) bool { return told(i) || !o.wakesFor(i) })
+		calls := slices.DeleteFunc(slices.Clone(all), func(i Item) bool { return before(i) || !o.wakesFor(i) })
 		left = len(calls) > 0
 		mine, err := h.take(b, calls)
 		if err != nil || len(mine) == 0 {
@@ -109,14 +106,12 @@ func (h *hooked) rouse(me session.Process) (text string, left bool, err error) {
 			return errorOr(err, func() error { return book.Return(b.Holder(), names(mine)...) })
 		}
 		d := o.Decide(all, mine, 0)
-		*b, text = d.Binding, d.Text
+		*b = d.Binding
 		b.Waiter = session.Process{}
+		told = answer{err: []byte(d.Text + "\n"), exit: wakeExit}
 		return nil
-	})
-	if err != nil {
-		text = ""
-	}
-	return text, left, err
+	}, func() error { return h.print(told) })
+	return told, left, err
 }
 
 func errorOr(err error, next func() error) error {
