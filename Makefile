@@ -1,6 +1,6 @@
 # duo: see README.md. Needs Go and make; nothing else.
 
-.PHONY: all build test demo demo-hosts examples bench crash load fuzz lint docs ci clean
+.PHONY: all build test clients demo demo-hosts examples bench crash load fuzz lint docs ci clean
 
 FUZZTIME ?= 10s
 ROUNDS ?= 40
