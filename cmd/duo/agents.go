@@ -84,7 +84,7 @@ func (a *app) runWho(cmd *cobra.Command, o agentOptions) error {
 		return err
 	}
 	_, _ = a.me() // it may be nobody
-	return a.print(list, func() { a.text().Agents(list, cmd.Name() == "find") })
+	return a.print(list, func() { a.text().Agents(list, cmd.Name() == "find" || o.Status != "" || o.Host != "") })
 }
 
 // agents lists agents, with the daemon or from their cards.

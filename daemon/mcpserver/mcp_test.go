@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -125,6 +126,10 @@ func TestConversation(t *testing.T) {
 	got := nova.wants("read", `{}`, "from Atlas", "\n| Can you look at main.go?\n", `next: send {"text":"...","replyTo":"c`)
 	nova.wants("inbox", `{}`, "nothing unread", "next: wait {}") // it was seen when the result was handed over
 	nova.wants("read", `{}`, "nothing unread")
+	if got := value[map[string]any](nova, "read", `{}`)["messages"]; !reflect.DeepEqual(got, []any{}) {
+		t.Errorf("got %#v as the messages of an empty inbox, want a list", got)
+	}
+	nova.wants("who", `{"status":"busy"}`, "nobody like that", "next: who {}")
 	ref := got[:strings.Index(got, " ")]
 	nova.wants("send", `{"replyTo":"`+ref+`","text":"Line 40."}`, "sent c", "to Atlas")
 	atlas.wants("wait", `{"for":"reply","ref":"`+ref+`"}`, "from Nova", "answers "+ref, "| Line 40.")

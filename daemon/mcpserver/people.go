@@ -78,7 +78,8 @@ func (c *call) register(ctx context.Context) error {
 }
 
 func (c *call) who(ctx context.Context) error {
-	return c.agents(ctx, api.AgentQuery{Status: c.args.text("status"), Host: c.args.text("host"), Limit: c.args.whole("limit", 0)}, false)
+	q := api.AgentQuery{Status: c.args.text("status"), Host: c.args.text("host"), Limit: c.args.whole("limit", 0)}
+	return c.agents(ctx, q, q.Status != "" || q.Host != "")
 }
 
 func (c *call) find(ctx context.Context) error {

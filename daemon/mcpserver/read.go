@@ -149,8 +149,9 @@ func (c *call) seen(places []api.Place, messages []api.Message) {
 // take leases messages to the speaker's session, and returns those that no other session
 // has. They are given back where the result cannot be handed over.
 func (c *call) take(messages []api.Message) ([]api.Message, error) {
+	taken := []api.Message{}
 	if len(messages) == 0 {
-		return nil, nil
+		return taken, nil
 	}
 	names := make([]string, len(messages))
 	signals := c.signalNames(messages)
@@ -174,7 +175,6 @@ func (c *call) take(messages []api.Message) ([]api.Message, error) {
 			logger.Warn("leases are not given back", "agent", c.as.Agent, "err", err)
 		}
 	})
-	var taken []api.Message
 	for i, m := range messages {
 		if slices.Contains(mine, names[i]) {
 			taken = append(taken, m)
