@@ -207,6 +207,9 @@ func (a *app) install(ctx context.Context, names []string, o installOptions) err
 		return err
 	}
 	if o.spool {
+		if !slices.Contains(names, "codex") || o.scope != string(clients.User) {
+			return usage("duo install codex --spool", "--spool is for codex alone, with the user's scope: the path of an outbox is nobody else's")
+		}
 		self, err := a.me()
 		if err != nil {
 			return err

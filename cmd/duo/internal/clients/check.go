@@ -33,6 +33,9 @@ func Check(ctx context.Context, env Env, name string) []doctor.Finding {
 	}
 	if !installed {
 		list = append(list, doctor.Warning("install", "duo is not installed in %s", c.title()).WithNext("duo install %s", name))
+		if list[0].Level == doctor.Warn { // that there is no program does not come first
+			list[0].Next = list[1].Next
+		}
 	}
 	return list
 }

@@ -67,14 +67,14 @@ func (t table) put(text []byte) ([]byte, []string, error) {
 	switch {
 	case there == nil:
 		text = t.append(text)
-	case isTable && holds(found, ours):
+	case isTable && t.isIn(found, ours):
 		return text, nil, nil
 	case start < 0 || !isTable:
 		return nil, nil, fmt.Errorf("%s is written in another form than a table of its own; take it out, or write into it: %s", t.header(), strings.Join(t.lines, ", "))
 	case t.also:
 		for key := range ours {
 			if found[key] != nil {
-				return nil, nil, fmt.Errorf("%s has %s already; write into it: %s", t.header(), key, strings.Join(t.lines, ", "))
+				return nil, nil, fmt.Errorf("%s has %s already: add to it what stands in %s, and install again", t.header(), key, strings.Join(t.lines, ", "))
 			}
 		}
 		text = join(slices.Insert(lines, start+1, t.withNewline(text)...))
@@ -84,6 +84,27 @@ func (t table) put(text []byte) ([]byte, []string, error) {
 		text = join(slices.Replace(lines, start+1, end, t.update(lines[start+1:end], text)...))
 	}
 	return text, nil, t.verify(text, values, ours)
+}
+
+// isIn reports whether a table says what ours does. In a table of another's a list may hold
+// more than ours.
+func (t table) isIn(found, ours map[string]any) bool {
+	if !t.also {
+		return holds(found, ours)
+	}
+	for key, value := range ours {
+		theirs, isList := found[key].([]any)
+		wanted, _ := value.([]any)
+		for _, one := range wanted {
+			if !slices.Contains(theirs, one) {
+				return false
+			}
+		}
+		if !isList && !reflect.DeepEqual(found[key], value) {
+			return false
+		}
+	}
+	return true
 }
 
 // verify makes sure that a text says what it said before, and what is ours.
