@@ -44,6 +44,7 @@ type Plan struct {
 	install install // to be recorded, or what was
 	undo    bool
 	keep    []string // files that get their text back after the commands
+	forgets bool     // there is a record to be taken out
 }
 
 // Change is what happens to one file. Nil stands for no file.
@@ -53,6 +54,7 @@ type Change struct {
 
 	target  string // Path without links
 	mode    fs.FileMode
+	info    fs.FileInfo // nil for no file
 	role    string
 	content content
 	made    []string
@@ -73,7 +75,7 @@ func (c Change) Diff() string {
 }
 
 // Empty reports whether there is nothing to do.
-func (p *Plan) Empty() bool { return len(p.Changes) == 0 && len(p.Commands) == 0 }
+func (p *Plan) Empty() bool { return len(p.Changes) == 0 && len(p.Commands) == 0 && !p.forgets }
 
 // Install plans to put duo into a client. Where files is true, it is written into the
 // client's files even where the client has a command for it.
@@ -105,9 +107,10 @@ func Install(env Env, name string, scope Scope, files bool) (*Plan, error) {
 			return nil, refuse(f.path, err)
 		}
 	}
-	if was != nil && len(p.Changes) == 0 {
+	if was != nil && len(p.Changes) == 0 && !was.Begun {
 		p.Commands = nil // it was let in before
 	}
+	p.install.Begun = len(p.Commands) > 0
 	return p, nil
 }
 
@@ -141,7 +144,7 @@ func (p *Plan) put(f file, record *record) error {
 
 // look reads a file as it is now.
 func look(f file) (Change, error) {
-	change := Change{Path: f.path, target: f.path, mode: 0o600, role: f.role, content: f.content}
+	change := Change{Path: f.path, target: withoutLinks(f.path), mode: 0o600, role: f.role, content: f.content}
 	if _, err := os.Lstat(f.path); errors.Is(err, fs.ErrNotExist) {
 		return change, nil
 	}
@@ -159,7 +162,7 @@ func look(f file) (Change, error) {
 	case info.Size() > maxFile:
 		return change, fmt.Errorf("it has %d bytes, want at most %d", info.Size(), maxFile)
 	}
-	change.mode = info.Mode().Perm()
+	change.mode, change.info = info.Mode().Perm(), info
 	change.Old, err = os.ReadFile(target)
 	if change.Old == nil {
 		change.Old = []byte{}
@@ -167,13 +170,40 @@ func look(f file) (Change, error) {
 	return change, err
 }
 
+// withoutLinks is the path of a file that is not there, as it will be when it is.
+func withoutLinks(path string) string {
+	dir := filepath.Dir(path)
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	} else if dir != path {
+		dir = withoutLinks(dir)
+	}
+	return filepath.Join(dir, filepath.Base(path))
+}
+
 // writable makes sure that the owner of the file lets it be written: the folder alone
 // decides whether it can be replaced.
 func (c Change) writable() error {
-	if c.Old != nil && c.mode&0o200 == 0 {
+	switch {
+	case c.Old == nil:
+		return nil
+	case c.mode&0o200 == 0:
 		return errors.New("it is read-only")
+	case !durable.OwnedBySelf(c.info) && os.Geteuid() != 0:
+		return errors.New("it belongs to another user")
 	}
 	return nil
+}
+
+// replace gives the file another text. It stays whose it was.
+func (c Change) replace(text []byte) error {
+	if err := durable.Replace(c.target, text, c.mode); err != nil {
+		return err
+	}
+	if c.info == nil || durable.OwnedBySelf(c.info) {
+		return nil
+	}
+	return giveTo(c.target, c.info)
 }
 
 func refuse(path string, err error) error {
@@ -200,7 +230,7 @@ func Uninstall(env Env, name string, scope Scope) (*Plan, error) {
 		}
 	}
 	if was != nil {
-		p.install = *was
+		p.install, p.forgets = *was, true
 		list = was.at(list)
 	}
 	for _, f := range list {
@@ -329,7 +359,7 @@ func (c Change) restore() error {
 	case c.Old == nil || bytes.Equal(c.Old, now.Old):
 		return nil
 	}
-	return durable.Replace(c.target, c.Old, c.mode)
+	return c.replace(c.Old)
 }
 
 // revert undoes what was written before a client refused.
@@ -354,13 +384,13 @@ func (p *Plan) write(c Change) error {
 	if err := os.MkdirAll(filepath.Dir(c.target), 0o755); err != nil {
 		return fmt.Errorf("make folder: %w", err)
 	}
-	if c.Old != nil && !strings.HasPrefix(c.target, p.env.Dir+string(filepath.Separator)) {
+	if c.Old != nil && !strings.HasPrefix(c.target, withoutLinks(p.env.Dir)+string(filepath.Separator)) {
 		err := durable.Create(c.target+backupEnd, c.Old, c.mode)
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
-	return durable.Replace(c.target, c.New, c.mode)
+	return now.replace(c.New)
 }
 
 // mend gives files that a client's command has written again, with the same in them, the
@@ -377,7 +407,7 @@ func (p *Plan) mend() error {
 		switch {
 		case bytes.Equal(now.Old, change.New):
 		case same(now.Old, change.New):
-			if err := durable.Replace(now.target, change.New, now.mode); err != nil {
+			if err := now.replace(change.New); err != nil {
 				return err
 			}
 		default:
@@ -385,6 +415,7 @@ func (p *Plan) mend() error {
 			p.install.note(p.Changes[i])
 		}
 	}
+	p.install.Begun = false
 	return updateRecord(p.env.Dir, func(r *record) { r.put(p.install) })
 }
 
@@ -421,7 +452,7 @@ func (p *Plan) remove(c Change) error {
 	if c.New == nil {
 		err = os.Remove(now.target)
 	} else {
-		err = durable.Replace(now.target, c.New, now.mode)
+		err = now.replace(c.New)
 	}
 	if err != nil {
 		return fmt.Errorf("take out of %q: %w", c.Path, err)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/maildir/durable"
@@ -26,6 +27,7 @@ type install struct {
 	Project string    `json:"project,omitempty"`
 	Way     string    `json:"way"`
 	Outbox  string    `json:"outbox,omitempty"` // that Codex's sandbox was opened for
+	Begun   bool      `json:"begun,omitempty"`  // the client's commands have not ended yet
 	Files   []written `json:"files"`
 	Folders []string  `json:"folders,omitempty"` // that were made, outermost first
 }
@@ -193,8 +195,48 @@ func readRecord(dir string) (*record, error) {
 	return &r, nil
 }
 
+const (
+	lockWait  = 5 * time.Second // what is done under the lock takes milliseconds
+	lockRetry = 10 * time.Millisecond
+)
+
+// lockRecord keeps other processes from changing the record, until unlock is called. The
+// lock is on the folder, which may go with the record.
+func lockRecord(dir string) (unlock func(), err error) {
+	for end := time.Now().Add(lockWait); ; time.Sleep(lockRetry) {
+		if err := durable.Mkdir(dir, 0o700); err != nil {
+			return nil, err
+		}
+		f, err := os.Open(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("lock what was installed: %w", err)
+		}
+		locked, err := durable.TryLock(f)
+		mine, statErr := f.Stat()
+		there, lookErr := os.Stat(dir)
+		if locked && statErr == nil && lookErr == nil && os.SameFile(mine, there) {
+			return func() { f.Close() }, nil
+		}
+		_ = f.Close() // nothing was written
+		if err == nil && time.Now().After(end) {
+			err = errors.New("another duo install goes on")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("lock what was installed: %w", err)
+		}
+	}
+}
+
 // updateRecord changes the record. One without installs is removed.
 func updateRecord(dir string, change func(*record)) error {
+	unlock, err := lockRecord(dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	r, err := readRecord(dir)
 	if err != nil {
 		return err
@@ -210,9 +252,6 @@ func updateRecord(dir string, change func(*record)) error {
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode what was installed: %w", err)
-	}
-	if err := durable.Mkdir(dir, 0o700); err != nil {
-		return err
 	}
 	return durable.Replace(recordPath(dir), append(data, '\n'), 0o600)
 }
