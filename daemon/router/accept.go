@@ -399,7 +399,7 @@ func (r *Router) start(ctx context.Context, actor Actor, first, message *envelop
 		}
 		return r.appendIf(actor, message, nil)
 	}
-	r.setCurrent(actor, first.Conversation)
+	r.enter(actor, first.Conversation)
 	var state conv.State
 	for _, line := range lines {
 		state = state.Apply(line)
@@ -671,6 +671,16 @@ func (r *Router) setCurrent(actor Actor, conversation string) {
 	if err := box.SetCurrent(conversation); err != nil {
 		r.logger.Warn("current conversation is not noted", "agent", actor.Agent.Name, "conv", conversation, "err", err)
 	}
+}
+
+// enter links an agent with a conversation that it has begun, and makes that its current
+// one. Delivery makes the link too, but later, and consent asks whom the agent has written
+// to.
+func (r *Router) enter(actor Actor, conversation string) {
+	if err := mailbox.At(r.home.AgentDir(actor.Agent.Name)).Link(conversation); err != nil {
+		r.logger.Warn("conversation is not linked yet", "agent", actor.Agent.Name, "conv", conversation, "err", err)
+	}
+	r.setCurrent(actor, conversation)
 }
 
 // Conversation resolves a reference or an id.

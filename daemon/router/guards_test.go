@@ -294,6 +294,25 @@ func newHostWith(t *testing.T, settings func(*maildir.Config), agents ...string)
 	return host{daemontest.NewAt(t, dir, agents...), t}
 }
 
+// TestKnownAtOnce: whom an agent has written to may answer as soon as it has.
+func TestKnownAtOnce(t *testing.T) {
+	var others []string
+	for i := range 20 {
+		others = append(others, fmt.Sprintf("Agent%d", i))
+	}
+	h := newHost(t, append(others, "Nova")...)
+	known := card.Known
+	if _, err := h.As("").Register(t.Context(), api.Register{Name: "Nova", Accepts: &known}); err != nil {
+		t.Fatal(err)
+	}
+	for _, other := range others {
+		h.Post("Nova", &draft{To: people(other), Content: "hi"})
+		if _, err := h.As(other).Call(t.Context(), &draft{Type: envelope.Call, To: people("Nova")}); err != nil {
+			t.Errorf("%s answers with a call: %v", other, err)
+		}
+	}
+}
+
 // TestConsent: who may write to whom, and bring whom in.
 func TestConsent(t *testing.T) {
 	h := newHost(t, "Atlas", "Nova", "Sage")
