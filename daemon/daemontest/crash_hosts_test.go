@@ -276,10 +276,13 @@ func (r *room) problems() (problems []string) {
 	for text := range count {
 		problems = append(problems, fmt.Sprintf("%q is stored, and nobody has said it", text))
 	}
-	if len(problems) > 0 {
-		return problems
+	if len(problems) == 0 {
+		problems = append(r.fileProblems(), r.callProblems()...)
 	}
-	return append(r.fileProblems(), r.callProblems()...)
+	if len(problems) > 0 {
+		problems = append(linksOf(r.hosts), problems...)
+	}
+	return problems
 }
 
 // fileProblems wants each file at each host.

@@ -267,12 +267,18 @@ func (f *fleet) problems() (problems []string) {
 		}
 	}
 	if len(problems) > 0 {
-		for _, h := range f.hosts[1:] {
-			p, err := h.as("").Peer(context.Background(), f.hosts[0].name)
-			problems = append([]string{fmt.Sprintf("%s: %s, %v", h.name, daemontest.JSON(p), err)}, problems...)
-		}
+		problems = append(linksOf(f.hosts), problems...)
 	}
 	return problems
+}
+
+// linksOf tells how it stands with the links of hosts to the first one.
+func linksOf(hosts []*remote) (links []string) {
+	for _, h := range hosts[1:] {
+		p, err := h.as("").Peer(context.Background(), hosts[0].name)
+		links = append(links, fmt.Sprintf("%s: %s, %v", h.name, daemontest.JSON(p), err))
+	}
+	return links
 }
 
 // validLines reads the lines of a log that count, in the plainest way.
