@@ -210,10 +210,12 @@ func (a *app) unnamed(home *maildir.Home) error {
 	return whichAgent("several agents live here and nothing says which one you are: %s", list)
 }
 
+const sayWho = "; say it with --as NAME, or for all commands"
+
 // whichAgent is the error where more than one agent is meant. It picks none: whoever
 // acts as another one reads its mail.
 func whichAgent(format string, args ...any) error {
-	return api.Errorf(api.IdentityRequired, format+"; say it with --as NAME, or for all commands", args...).WithNext("export DUO_AS=NAME")
+	return api.Errorf(api.IdentityRequired, format+sayWho, args...).WithNext("export DUO_AS=NAME")
 }
 
 func compareNames(a, b string) int { return strings.Compare(strings.ToLower(a), strings.ToLower(b)) }

@@ -44,7 +44,10 @@ func (a *app) runMCP(ctx context.Context) error {
 		Speaker: m.speaker, Register: m.register, Version: daemon.Version(),
 		Logger: slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
-	return mcpserver.ServeStdio(ctx, parts, os.Stdin, os.Stdout)
+	if err := mcpserver.ServeStdio(ctx, parts, os.Stdin, os.Stdout); err != nil {
+		return api.Errorf(api.BadRequest, "the session with the client has broken off: %w", err).WithNext("duo mcp --help")
+	}
+	return nil
 }
 
 // model is who is at the other end of duo mcp.
@@ -71,7 +74,9 @@ func (m *model) speaker(_ context.Context, _ http.Header) (mcpserver.Speaker, er
 		if !errors.As(err, &e) {
 			return mcpserver.Speaker{}, err
 		}
-		return mcpserver.Speaker{Host: run.reach(home, ""), Nobody: err}, nil
+		nobody := *e
+		nobody.Message = strings.TrimSuffix(nobody.Message, sayWho) // which a model with tools cannot
+		return mcpserver.Speaker{Host: run.reach(home, ""), Nobody: &nobody}, nil
 	}
 	return mcpserver.Speaker{
 		Host: run.reach(home, who.Name), Source: strings.TrimSpace(who.Source + " " + who.Detail),

@@ -125,3 +125,26 @@ func TestAutomaticModel(t *testing.T) {
 	wantTool(t, atlas, "message", `{"to":"Nova","text":"hi"}`, "sent c")
 	wantTool(t, nova, "wait", `{}`, "from Atlas", ", automatic")
 }
+
+// TestModelWords: what a model, or who types into duo mcp, is told in words that are of use.
+func TestModelWords(t *testing.T) {
+	env := modelHome(t)
+	for _, name := range []string{"Atlas", "Nova"} {
+		register := exec.Command("duo", "register", name)
+		register.Env = env
+		if out, err := register.CombinedOutput(); err != nil {
+			t.Fatalf("duo register: %v: %s", err, out)
+		}
+	}
+	text := wantTool(t, startMCP(t, env, "2025-06-18"), "inbox", `{}`, "several agents live here", "Atlas, Nova (identity_required)", `next: whoami {"name":"NAME"}`)
+	if strings.Contains(text, "--as") {
+		t.Errorf("got\n%s\nwant nothing of flags, which a model does not have", text)
+	}
+
+	typed := exec.Command("duo", "mcp")
+	typed.Env, typed.Stdin = env, strings.NewReader("hello\n")
+	out, err := typed.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "error: the session with the client has broken off: ") || !strings.Contains(string(out), "next: duo mcp --help") {
+		t.Errorf("duo mcp, given hello: got %v and\n%s", err, out)
+	}
+}
