@@ -27,6 +27,7 @@ type liar struct {
 	session *peer.Session
 	mu      sync.Mutex
 	refused map[string]string // code by id
+	begun   int               // how often it was sent a spool from the front
 	ended   bool
 }
 
@@ -36,6 +37,9 @@ func (l *liar) Close()                         { l.mu.Lock(); l.ended = true; l.
 func (l *liar) Take(f link.Frame) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if f.Type == "submit" && strings.Contains(string(f.Header), `"first":true`) {
+		l.begun++
+	}
 	for _, line := range f.Lines {
 		var r struct{ ID, Code string }
 		if f.Type == "refused" && json.Unmarshal(line, &r) == nil {
@@ -350,6 +354,28 @@ func TestRefusalsOfOthers(t *testing.T) {
 		if got := lon.failed("Bob"); len(got) > 0 {
 			t.Errorf("failed: got %q, want nothing", got)
 		}
+	})
+}
+
+// TestPutOffAndBack: what its origin has put off can come back all the same, where the disk
+// there has failed behind the line. What waits behind it is sent again.
+func TestPutOffAndBack(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nyc, lon, id := two(t)
+		lon.say("Bob", &draft{Conversation: id, Content: "behind it"})
+		l := &liar{refused: make(map[string]string)}
+		side := nyc.side()
+		side.Services = []peer.Service{l}
+		peertest.Connect(t, lon.side(), side)
+		synctest.Wait()
+		before := l.begun
+		l.send(t, "refused", fmt.Sprintf(`{"id":%q,"code":"later","text":"the disk"}`, envelope.NewID()))
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if before != 1 || l.begun != 2 {
+			t.Errorf("the spool was sent %d times, then %d times, want once more", before, l.begun-before)
+		}
+		lon.wantSpooled(nyc, 1)
 	})
 }
 

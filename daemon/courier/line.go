@@ -280,9 +280,10 @@ func (l *line) takeRefused(f link.Frame) error {
 			return link.Fault("a refusal that cannot be read")
 		}
 		switch {
-		case l.box == nil || !l.box.Has(r.ID):
-		case r.later():
+		case l.box == nil:
+		case r.later(): // also of one that has come back since: those behind it wait to be sent again
 			l.putOff()
+		case !l.box.Has(r.ID):
 		default:
 			l.courier.handBack(l.box, l.name, r)
 		}
