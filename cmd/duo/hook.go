@@ -41,28 +41,32 @@ func (a *app) runHook(ctx context.Context, args []string) int {
 	}, args[1], args[2])
 }
 
-// unboundSelf finds out who a session is that is bound to no agent. What names an agent
-// that there is not says nothing.
+// unboundSelf finds out who a session is that is bound to no agent. Where something names an
+// agent that is not here, it is nobody: the only one that is here is not the one meant.
 func (a *app) unboundSelf(home *maildir.Home, folder string) (hook.Self, error) {
 	if !filepath.IsAbs(folder) {
 		folder, _ = os.Getwd() // a removed one says nothing
 	}
-	for _, source := range []func() (*identity, error){
-		func() (*identity, error) { return a.fromEnvironment(home) },
-		func() (*identity, error) { return a.fromFolderAbove(home, folder) },
-	} {
-		if self, err := source(); err == nil && self != nil {
-			return hook.Self{Agent: self.Name}, nil
-		}
+	source := "DUO_AS"
+	self, wrong := a.fromEnvironment(home)
+	if self == nil && wrong == nil {
+		source = folderFile
+		self, wrong = a.fromFolderAbove(home, folder)
+	}
+	if self != nil {
+		return hook.Self{Agent: self.Name}, nil
 	}
 	names, err := registered(home, maxListed)
 	if err != nil {
 		return hook.Self{}, err
 	}
-	if len(names) == 1 {
+	slices.SortFunc(names, compareNames)
+	switch {
+	case wrong != nil:
+		return hook.Self{Agents: names, Wrong: source}, nil
+	case len(names) == 1:
 		return hook.Self{Agent: names[0], Only: true}, nil
 	}
-	slices.SortFunc(names, compareNames)
 	return hook.Self{Agents: names}, nil
 }
 

@@ -26,6 +26,7 @@ type Self struct {
 	Agent  string   // empty where nothing says who it is
 	Only   bool     // nothing says it but that there is no other agent
 	Agents []string // some of those that live here, where nothing says who it is
+	Wrong  string   // DUO_AS or .duo.toml, where that names an agent that is not here
 }
 
 // Host is what a hook needs of what is around it.
@@ -103,7 +104,7 @@ func (h Host) run(ctx context.Context, client, name string) (answer, error) {
 	}
 	home, err := h.Open()
 	if errors.Is(err, maildir.ErrNoHome) {
-		told := answer{out: e.render(e.unbound(c.name, nil), "")}
+		told := answer{out: e.render(e.unbound(c.name, Self{}), "")}
 		return told, h.print(told)
 	}
 	if err != nil {
@@ -159,7 +160,7 @@ func (h *hooked) tell() (answer, error) {
 		return answer{}, err
 	}
 	if agent == "" {
-		told := answer{out: h.event.render(h.event.unbound(h.key.Client, self.Agents), "")}
+		told := answer{out: h.event.render(h.event.unbound(h.key.Client, self), "")}
 		return told, h.print(told)
 	}
 	var told answer
@@ -339,7 +340,7 @@ func (h *hooked) export(agent string) error {
 
 // unbound says at the start of a session that is no agent how it becomes one. Where its
 // commands do not know the session that they run in, registering does not bind it.
-func (e event) unbound(client string, agents []string) string {
+func (e event) unbound(client string, self Self) string {
 	if e.kind != starts {
 		return ""
 	}
@@ -347,10 +348,13 @@ func (e event) unbound(client string, agents []string) string {
 	if client != session.Claude && client != session.Codex {
 		become = "`duo register NAME`, and a file .duo.toml with agent = \"NAME\" in its folder, make it one"
 	}
-	switch len(agents) {
-	case 0:
+	agents := self.Agents
+	switch {
+	case self.Wrong != "" && len(agents) > 0:
+		return fmt.Sprintf("duo: this session is no agent yet: %s names none of those here, which are %s. %s.", self.Wrong, strings.Join(agents, ", "), become)
+	case len(agents) == 0:
 		return "duo: this session is no agent yet. After `duo register NAME` other agents can find it, call it and write to it."
-	case 1:
+	case len(agents) == 1:
 		return fmt.Sprintf("duo: this session is no agent yet; %s, the only one here, is another session. %s.", agents[0], become)
 	}
 	return fmt.Sprintf("duo: this session is no agent yet; here are %s. %s.", strings.Join(agents, ", "), become)

@@ -284,6 +284,8 @@ func TestUnbound(t *testing.T) {
 	out, _, _ := s.run("gemini", "session-start", input("a"))
 	wantTold(t, "commands that do not know their session", out, ".duo.toml")
 	wantSilence(t, "prompt", s.tells("a", "prompt"))
+	s.who = hook.Self{Agents: []string{"Atlas"}, Wrong: "DUO_AS"}
+	wantTold(t, "a wrong name", s.tells("a", "session-start"), "no agent yet: DUO_AS names none of those here, which are Atlas. `duo register NAME` makes it one.")
 	s.who = hook.Self{}
 	wantTold(t, "none", s.tells("a", "session-start"), "no agent yet. After `duo register NAME`")
 	must(t, os.RemoveAll(s.home.Dir))
