@@ -78,6 +78,16 @@ func TestLook(t *testing.T) {
 			func(_ *testing.T, h *doctor.Host) { h.Status.HTTP, h.Home.Config.HTTP.Listen = "", "off" },
 			doctor.OK, "daemon", "pid 1", "", "http",
 		},
+		"a command that wakes nobody": {
+			func(_ *testing.T, h *doctor.Host) {
+				h.Home.Config.Wake = maildir.WakeConfig{"atlas": "x", "Atlsa": "y", "Gone": ""}
+			},
+			doctor.Warn, "wake", "a command that wakes Atlsa, and no such agent", "duo who --here", "",
+		},
+		"commands that wake agents": {
+			func(_ *testing.T, h *doctor.Host) { h.Home.Config.Wake = maildir.WakeConfig{"atlas": "x"} },
+			doctor.OK, "home", "", "", "wake",
+		},
 		"a key that others can read": {
 			func(t *testing.T, h *doctor.Host) { chmod(t, h.Home.KeyPath(), 0o640) },
 			doctor.Fail, "permissions", "key has mode 0640", "chmod 600 ", "",

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -35,7 +37,20 @@ func Look(h Host) []Finding {
 	list = append(list, h.mail()...)
 	list = append(list, h.sessions())
 	list = append(list, h.links()...)
+	list = append(list, h.wakes()...)
 	return append(list, h.log())
+}
+
+// wakes finds wake commands of agents that are not here: nobody is woken by them.
+func (h Host) wakes() []Finding {
+	var list []Finding
+	for _, name := range slices.Sorted(maps.Keys(h.Home.Config.Wake)) {
+		_, err := os.Stat(h.Home.AgentDir(name))
+		if h.Home.Config.Wake[name] != "" && errors.Is(err, os.ErrNotExist) {
+			list = append(list, Warning("wake", "there is a command that wakes %s, and no such agent", name).WithNext("duo who --here"))
+		}
+	}
+	return list
 }
 
 // NoHome is the finding of a home that cannot be opened, because of err.
