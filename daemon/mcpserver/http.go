@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -45,6 +46,7 @@ type Handler struct {
 
 	mu       sync.Mutex
 	sessions map[string]string // the agents that have begun them
+	starting map[string]int    // by agent, those that are begun now
 }
 
 // way is for one kind of callers.
@@ -56,7 +58,7 @@ type way struct {
 
 // NewHandler makes a handler for a home whose daemon this process is.
 func NewHandler(home *maildir.Home, version string, logger *slog.Logger) *Handler {
-	h := &Handler{home: home, logger: logger, sessions: make(map[string]string)}
+	h := &Handler{home: home, logger: logger, sessions: make(map[string]string), starting: make(map[string]int)}
 	h.ending, h.end = context.WithCancel(context.Background())
 	h.server = &server{Parts: Parts{Speaker: h.speaker, Version: version, Logger: logger}, results: newResults()}
 	h.agents, h.others = h.way(false), h.way(true)
@@ -123,6 +125,9 @@ func (h *Handler) Run(ctx context.Context) error {
 
 // forget gives back what sessions hold that are over.
 func (h *Handler) forget() {
+	h.mu.Lock()
+	known := maps.Clone(h.sessions) // one that begins from now on is not among the live ones below
+	h.mu.Unlock()
 	live := make(map[string]bool)
 	for _, w := range []way{h.agents, h.others} {
 		for s := range w.server.Sessions() {
@@ -131,8 +136,8 @@ func (h *Handler) forget() {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for id, agent := range h.sessions {
-		if live[id] {
+	for id, agent := range known {
+		if _, there := h.sessions[id]; !there || live[id] {
 			continue
 		}
 		delete(h.sessions, id)
@@ -184,15 +189,24 @@ func (h *Handler) serve(w *writer, r *http.Request, agent string) {
 		refuse(w, err)
 		return
 	}
-	w.begun = func(id string) { h.begin(id, agent) }
+	start := sync.OnceFunc(func() { h.started(agent) }) // or it comes to nothing
+	defer start()
+	w.begun = func(id string) {
+		h.mu.Lock()
+		h.sessions[id] = agent
+		h.mu.Unlock()
+		start()
+	}
 	way.sessions.ServeHTTP(w, r)
 }
 
-// begin notes who has begun a session.
-func (h *Handler) begin(id, agent string) {
+// started gives back the room that was taken for a session.
+func (h *Handler) started(agent string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.sessions[id] = agent
+	if h.starting[agent]--; h.starting[agent] == 0 {
+		delete(h.starting, agent)
+	}
 }
 
 func (h *Handler) begunBy(id, agent string) bool {
@@ -202,20 +216,24 @@ func (h *Handler) begunBy(id, agent string) bool {
 	return ok && owner == agent
 }
 
-// room refuses a session that would be one too many.
+// room takes room for a session, and refuses one that would be one too many.
 func (h *Handler) room(agent string) error {
 	h.forget()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	mine := 0
+	all, mine := len(h.sessions), h.starting[agent]
+	for _, n := range h.starting {
+		all += n
+	}
 	for _, owner := range h.sessions {
 		if owner == agent {
 			mine++
 		}
 	}
-	if len(h.sessions) >= maxSessions || mine >= maxOfOne {
-		return api.Errorf(api.Busy, "there are %d sessions, %d of them yours: end one, or try again later", len(h.sessions), mine)
+	if all >= maxSessions || mine >= maxOfOne {
+		return api.Errorf(api.Busy, "there are %d sessions, %d of them yours: end one, or try again later", all, mine)
 	}
+	h.starting[agent]++
 	return nil
 }
 

@@ -50,31 +50,37 @@ type connection struct {
 	open map[any]string // results by the ids of the requests
 }
 
-// Read implements mcp.Connection. It notes for each request which result it is for.
+// Read implements mcp.Connection. It notes for each request which result it is for. One
+// with the id of another that is open is refused, and has none.
 func (c *connection) Read(ctx context.Context) (jsonrpc.Message, error) {
 	message, err := c.Connection.Read(ctx)
 	req, ok := message.(*jsonrpc.Request)
 	if err != nil || !ok || !req.IsCall() {
 		return message, err
 	}
-	key := c.results.add(context.Background(), "") // the session ends what it has begun
-	req.Extra = &mcp.RequestExtra{Header: http.Header{resultHeader: {key}}}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if _, twice := c.open[req.ID.Raw()]; twice {
+		return req, nil
+	}
+	key := c.results.add(context.Background(), "") // the session ends what it has begun
+	req.Extra = &mcp.RequestExtra{Header: http.Header{resultHeader: {key}}}
 	c.open[req.ID.Raw()] = key
 	return req, nil
 }
 
 // Write implements mcp.Connection. What was written is handed over.
 func (c *connection) Write(ctx context.Context, message jsonrpc.Message) error {
-	err := c.Connection.Write(ctx, message)
-	if resp, ok := message.(*jsonrpc.Response); ok {
-		c.mu.Lock()
-		key := c.open[resp.ID.Raw()]
-		delete(c.open, resp.ID.Raw())
-		c.mu.Unlock()
-		c.results.end(key, err == nil)
+	resp, ok := message.(*jsonrpc.Response)
+	if !ok {
+		return c.Connection.Write(ctx, message)
 	}
+	c.mu.Lock()
+	key := c.open[resp.ID.Raw()]
+	delete(c.open, resp.ID.Raw()) // who has read the response may use the id again
+	c.mu.Unlock()
+	err := c.Connection.Write(ctx, message)
+	c.results.end(key, err == nil)
 	return err
 }
 

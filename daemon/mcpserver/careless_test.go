@@ -1,0 +1,89 @@
+package mcpserver_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"sync"
+	"testing"
+
+	"github.com/claude-duo/duo/daemon/daemontest"
+	"github.com/claude-duo/duo/daemon/mcpserver"
+	"github.com/claude-duo/duo/maildir/envelope"
+)
+
+// TestAnIDTwice: a client that uses the id of a request again while that is open gets an
+// error for it, and is answered further on.
+func TestAnIDTwice(t *testing.T) {
+	h := daemontest.New(t, "Atlas", "Nova")
+	toServer, fromClient := io.Pipe()
+	toClient, fromServer := io.Pipe()
+	served := make(chan error, 1)
+	go func() {
+		served <- mcpserver.ServeStdio(context.Background(), partsOf(t, h, "Atlas"), toServer, fromServer)
+	}()
+	out, in := json.NewEncoder(fromClient), json.NewDecoder(toClient)
+	say := func(message string) {
+		t.Helper()
+		if err := out.Encode(json.RawMessage(message)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// answer is the next one with an id.
+	answer := func(id float64) {
+		t.Helper()
+		for {
+			var got map[string]any
+			if err := in.Decode(&got); err != nil {
+				t.Fatal(err)
+			}
+			if got["id"] == id {
+				return
+			}
+		}
+	}
+	say(`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
+	answer(1)
+	say(`{"jsonrpc":"2.0","method":"notifications/initialized"}`)
+	listening(t, h, "Atlas", func() {
+		say(`{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"wait","arguments":{"timeout":120}}}`)
+	})
+	say(`{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"whoami","arguments":{}}}`)
+	h.Post("Nova", &envelope.Envelope{To: []string{"Atlas"}, Content: "hello"})
+	answer(2)
+	say(`{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"inbox","arguments":{}}}`)
+	answer(3)
+	items, err := h.Box("Atlas").Unseen()
+	if err != nil || len(items) > 0 {
+		t.Errorf("unseen: got %v, %v, want nothing: it was handed over", items, err)
+	}
+	_ = fromClient.Close()
+	go func() { _, _ = io.Copy(io.Discard, toClient) }()
+	if err := <-served; err != nil {
+		t.Errorf("the server ends with %v", err)
+	}
+}
+
+// TestSessionsAtOnceAreBounded like those one after the other.
+func TestSessionsAtOnceAreBounded(t *testing.T) {
+	h, url := withTCP(t, "Atlas")
+	token := tokenOf(t, h, "Atlas")
+	var all sync.WaitGroup
+	codes := make([]int, 64)
+	for i := range codes {
+		all.Go(func() {
+			_, codes[i] = request(t, "POST", url, token, "", `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
+		})
+	}
+	all.Wait()
+	begun := 0
+	for _, code := range codes {
+		if code == http.StatusOK {
+			begun++
+		}
+	}
+	if begun > 32 || begun == 0 {
+		t.Errorf("got %d sessions, want at most 32", begun)
+	}
+}
