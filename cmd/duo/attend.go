@@ -344,12 +344,10 @@ type attendance struct {
 	holder session.Holder
 }
 
-const attendClient = "duo-attend"
-
 // enroll makes this run a session of an agent.
 func enroll(home *maildir.Home, agent string) (*attendance, error) {
 	self := session.Self()
-	key := session.Key{Client: attendClient, ID: envelope.NewID()}
+	key := session.Key{Client: session.Attendant, ID: envelope.NewID()}
 	err := session.Update(home, key, func(b *session.Binding) error {
 		b.Agent, b.BoundAt, b.Process, b.Waiter, b.State = agent, time.Now().UnixMilli(), self, self, session.Idle
 		return nil

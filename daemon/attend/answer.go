@@ -109,11 +109,11 @@ func (a *Attendant) pass(e *envelope.Envelope, c api.Conversation) string {
 	switch {
 	case isNotice(e):
 		return "it says that a message of yours was not answered"
-	case len(e.To) > 0 && !slices.ContainsFunc(e.To, a.isMe):
+	case len(e.To) > 0 && !slices.ContainsFunc(e.To, a.Agent.IsCalled):
 		return "it is directed to somebody else"
 	case c.Status == "closed":
 		return "the conversation is closed"
-	case !slices.ContainsFunc(c.Participants, a.isMe):
+	case !slices.ContainsFunc(c.Participants, a.Agent.IsCalled):
 		return "you have left the conversation"
 	case len(c.Participants) < 2 && !c.Open:
 		return "everyone else has left the conversation"
@@ -121,15 +121,6 @@ func (a *Attendant) pass(e *envelope.Envelope, c api.Conversation) string {
 		return "the turn limit is reached"
 	}
 	return ""
-}
-
-// isMe reports whether a name or an address is the agent's.
-func (a *Attendant) isMe(text string) bool {
-	address, err := envelope.ParseAddress(text)
-	if err == nil && address.Host == "" {
-		address.Host = a.Agent.Host
-	}
-	return err == nil && address.Same(a.Agent)
 }
 
 // replyID is the id of the reply to a message. It follows from the message, so that a

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/claude-duo/duo/daemon/call"
 	"github.com/claude-duo/duo/daemon/conv"
@@ -154,42 +153,5 @@ func (w *Waker) lineWakes(ctx context.Context, item mailbox.Item, self envelope.
 	if err != nil || e.Type != envelope.Message || e.From.Same(self) {
 		return false
 	}
-	isSelf := func(to string) bool { return strings.EqualFold(to, self.Name) || strings.EqualFold(to, self.String()) }
-	return len(state.Present()) <= 2 || slices.ContainsFunc(e.To, isSelf) || Mentions(e.Content, self)
-}
-
-// Mentions reports whether a text calls an agent by its name or address, as in "@Nova" or
-// "@Nova@nyc".
-func Mentions(text string, a envelope.Address) bool {
-	for i := 0; i < len(text); {
-		at := strings.IndexByte(text[i:], '@')
-		if at < 0 {
-			return false
-		}
-		at += i
-		i = at + 1
-		end := i
-		for end < len(text) && isName(text[end]) {
-			end++
-		}
-		if at > 0 && isName(text[at-1]) || !strings.EqualFold(text[i:end], a.Name) { // of an address of mail, or of a host
-			continue
-		}
-		if end == len(text) || text[end] != '@' {
-			return true
-		}
-		host := end + 1
-		for host < len(text) && isName(text[host]) {
-			host++
-		}
-		if strings.EqualFold(text[end+1:host], a.Host) {
-			return true
-		}
-	}
-	return false
-}
-
-// isName reports whether a byte can be part of a name.
-func isName(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
+	return len(state.Present()) <= 2 || slices.ContainsFunc(e.To, self.IsCalled) || self.IsMentioned(e.Content)
 }

@@ -21,15 +21,12 @@ const (
 // Session is a live session of a client program that acts as an agent.
 type Session struct {
 	Agent  string
-	Client string // claude, codex, gemini, ... or Attendant
+	Client string // claude, codex, gemini, ... or session.Attendant
 	ID     string // in the client's own words
 	Hooks  bool   // the client tells it of what has come
 	Works  bool   // it is in the middle of a turn
 	Waits  bool   // a program waits for it, and wakes it
 }
-
-// Attendant is the client of a session that answers by itself.
-const Attendant = "duo-attend"
 
 // Sessions lists the live sessions of the home; Live is one.
 type Sessions func() []Session
@@ -119,7 +116,7 @@ func (w *Waker) capability(agent string, sessions []Session, codex bool) string 
 }
 
 // reached reports whether something brings a session what comes, and wakes it.
-func (s Session) reached() bool { return s.Waits || s.Client == Attendant }
+func (s Session) reached() bool { return s.Waits || s.Client == session.Attendant }
 
 // ways are how an agent can be woken now, the best first; none where it need not be. Later
 // says that one of its sessions works.

@@ -22,7 +22,7 @@ var (
 	bare    = waker.Session{Agent: "Nova", Client: "codex", ID: "t1"}
 	claude  = waker.Session{Agent: "Nova", Client: "claude-code", ID: "s1", Hooks: true}
 	waiting = waker.Session{Agent: "Nova", Client: "claude-code", ID: "s1", Hooks: true, Waits: true}
-	attends = waker.Session{Agent: "Nova", Client: waker.Attendant, ID: "a1"}
+	attends = waker.Session{Agent: "Nova", Client: session.Attendant, ID: "a1"}
 )
 
 // TestLadder: who is reached is left alone, a client wakes its session, else the user's own
@@ -392,29 +392,3 @@ func TestWhatASessionHasTaken(t *testing.T) {
 }
 
 const talk = "7c1e0d52-91aa-8b7c-9c1d-5e6f708192a3"
-
-func TestMentions(t *testing.T) {
-	nova := envelope.Address{Name: "Nova", Host: "nyc"}
-	for text, want := range map[string]bool{
-		"@Nova":                        true,
-		"hey @nova, look":              true,
-		"(@NOVA)":                      true,
-		"@Nova@nyc?":                   true,
-		"@Nova@NYC":                    true,
-		"@Nova@lon":                    false,
-		"@Nova@lon or rather @Nova":    true,
-		"@Novara":                      false,
-		"@Nova-2":                      false,
-		"x@Nova":                       false,
-		"mail me at sage@nova.example": false,
-		"Nova":                         false,
-		"@":                            false,
-		"@@Nova":                       true,
-		"":                             false,
-		"ünï@Nova":                     true,
-	} {
-		if got := waker.Mentions(text, nova); got != want {
-			t.Errorf("%q: got %v, want %v", text, got, want)
-		}
-	}
-}

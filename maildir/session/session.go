@@ -44,6 +44,8 @@ const (
 	Gemini = "gemini"
 	Cursor = "cursor"
 	Other  = "duo" // whatever sets DUO_SESSION
+
+	Attendant = "duo-attend" // no client program: it answers by itself
 )
 
 // Of lists the sessions that a process is part of, as client programs tell their

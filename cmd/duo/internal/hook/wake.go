@@ -102,8 +102,11 @@ func (h *hooked) rouse(me session.Process) (told answer, left bool, err error) {
 		}
 		book := session.OpenBook(h.home, b.Agent)
 		may, err := book.Wake(h.Now(), wakeGap)
-		if err != nil || !may {
-			return errorOr(err, func() error { return book.Return(b.Holder(), names(mine)...) })
+		switch {
+		case err != nil:
+			return err
+		case !may:
+			return book.Return(b.Holder(), names(mine)...)
 		}
 		d := o.Decide(all, mine, 0)
 		*b = d.Binding
@@ -112,13 +115,6 @@ func (h *hooked) rouse(me session.Process) (told answer, left bool, err error) {
 		return nil
 	}, func() error { return h.print(told) })
 	return told, left, err
-}
-
-func errorOr(err error, next func() error) error {
-	if err != nil {
-		return err
-	}
-	return next()
 }
 
 // wakesFor reports whether an item is worth waking a model for: news of a call, and a
@@ -133,28 +129,5 @@ func (o Occasion) wakesFor(i Item) bool {
 	case e.Type != envelope.Message:
 		return false
 	}
-	return i.Direct || slices.ContainsFunc(e.To, o.isMe) || o.mentioned(e.Content)
-}
-
-func (o Occasion) isMe(name string) bool {
-	a, err := envelope.ParseAddress(name)
-	if err == nil && a.Host == "" {
-		a.Host = o.Address.Host
-	}
-	return err == nil && a.Same(o.Address)
-}
-
-// mentioned reports whether a text names the agent, as @Name or @Name@host.
-func (o Occasion) mentioned(text string) bool {
-	text, name := strings.ToLower(text), "@"+strings.ToLower(o.Address.Name)
-	for {
-		_, rest, found := strings.Cut(text, name)
-		if !found {
-			return false
-		}
-		if rest == "" || !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789_-", rune(rest[0])) {
-			return true
-		}
-		text = rest
-	}
+	return i.Direct || slices.ContainsFunc(e.To, o.Address.IsCalled) || o.Address.IsMentioned(e.Content)
 }

@@ -116,7 +116,7 @@ func TestWake(t *testing.T) {
 	s.wantUnseen()
 	w.wantWaiting("nothing is new")
 
-	s.say(group, "Nova@nyc", "Is anybody here? Ask @Atlasian.")
+	s.say(group, "Nova@nyc", "Is anybody here? Ask @Atlasian, @Atlas@lon or ann@atlas.example.")
 	w.wantWaiting("a message to all")
 	s.deliver(direct, envelope.Envelope{Type: envelope.Leave, From: address("Nova@nyc")})
 	w.wantWaiting("somebody has left")
