@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/claude-duo/duo/cmd/duo/internal/doctor"
+	"github.com/claude-duo/duo/daemon/frame"
 )
 
 // claude is Claude Code. Its plugin is a folder that the client reads in place; where there
@@ -170,7 +171,7 @@ func (c claude) check(ctx context.Context, env Env, scope Scope, plugin bool) (l
 func (c claude) checkPlugin(ctx context.Context, env Env) (list []doctor.Finding) {
 	dir := filepath.Join(env.Dir, "claude", "duo")
 	if out, err := ask(ctx, env, "claude", "plugin", "validate", dir); err != nil {
-		list = append(list, doctor.Failure("plugin", "claude plugin validate: %v%s", err, lastLine(out)).WithNext("claude plugin validate %s", quote(dir)))
+		list = append(list, doctor.Failure("plugin", "claude plugin validate: %v%s", err, lastLine(out)).WithNext("claude plugin validate %s", frame.ShellWord(dir)))
 	}
 	out, err := ask(ctx, env, "claude", "plugin", "list", "--json")
 	if err != nil {

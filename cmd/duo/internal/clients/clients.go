@@ -16,6 +16,7 @@ import (
 	"slices"
 
 	"github.com/claude-duo/duo/cmd/duo/internal/doctor"
+	"github.com/claude-duo/duo/daemon/frame"
 )
 
 // Env is what the surroundings of a run say.
@@ -177,5 +178,5 @@ func mcpServer(command string) entry {
 
 // shellCommand is a hook's command line for clients that start a shell for it.
 func shellCommand(program, client, event string) string {
-	return quote(program) + " hook " + client + " " + event
+	return frame.ShellWord(program) + " hook " + client + " " + event
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/maildir/durable"
 	"github.com/rogpeppe/go-internal/diff"
 )
@@ -207,7 +208,7 @@ func (c Change) replace(text []byte) error {
 }
 
 func refuse(path string, err error) error {
-	return api.Errorf(api.BadConfig, "%s: %w", path, err).WithNext("cat %s", quote(path))
+	return api.Errorf(api.BadConfig, "%s: %w", path, err).WithNext("cat %s", frame.ShellWord(path))
 }
 
 // Uninstall plans to take duo out of a client.

@@ -255,12 +255,3 @@ func updateRecord(dir string, change func(*record)) error {
 	}
 	return durable.Replace(recordPath(dir), append(data, '\n'), 0o600)
 }
-
-// quote writes a word so that a shell reads it as one.
-func quote(word string) string {
-	const plainChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+./:,@%="
-	if word != "" && strings.Trim(word, plainChars) == "" {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-}
