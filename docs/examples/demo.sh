@@ -6,11 +6,11 @@
 set -eu
 
 cd "$(dirname "$0")/../.."
+. docs/examples/scene.sh
 duo=$PWD/bin/duo
 file=daemon/call/call.go
 DUO_HOME=$(mktemp -d "${TMPDIR:-/tmp}/duo-demo.XXXXXX")
 export DUO_HOME
-unset DUO_AS DUO_CONVERSATION DUO_FORMAT CLAUDE_CODE_SESSION_ID CODEX_THREAD_ID GEMINI_SESSION_ID DUO_SESSION
 streams=$(mktemp -d "${TMPDIR:-/tmp}/duo-demo-streams.XXXXXX")
 pids=
 finish() {
@@ -19,13 +19,6 @@ finish() {
 	rm -rf "$streams"
 }
 trap finish EXIT
-
-say() { printf '\n== %s\n' "$*"; }
-
-fail() {
-	printf 'the demo fails: %s\n' "$*" >&2
-	exit 1
-}
 
 # as AGENT COMMAND... shows a command and runs it for an agent.
 as() {
@@ -40,16 +33,6 @@ as() {
 	done
 	echo
 	DUO_AS=$agent "$duo" "$@"
-}
-
-# soon COMMAND... waits until a command succeeds, for 20 s at most.
-soon() {
-	tries=0
-	until "$@"; do
-		tries=$((tries + 1))
-		[ "$tries" -lt 400 ] || return 1
-		sleep 0.05
-	done
 }
 
 # listen NAME ARGUMENTS... opens a stream, whose output is kept beside the home.
@@ -75,9 +58,6 @@ sees() {
 
 is_listening() { "$duo" who | grep -v nobody | grep -q "^$1 .*listening"; }
 is_file() { [ -f "$1" ]; }
-
-# ref of the first word of that form in a text: c9f3a, r77b2
-ref() { sed -n "s/^\(.*[^0-9a-z]\)\{0,1\}\($1[0-9a-f]\{4,\}\)\([^0-9a-f].*\)\{0,1\}$/\2/p" | head -n 1; }
 
 say "the host starts; Atlas and Nova register, Echo is a folder and a file"
 "$duo" up
