@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -191,12 +192,15 @@ func ParseConfig(data []byte) (Config, error) {
 		var syntax *toml.DecodeError
 		if errors.As(err, &syntax) {
 			row, column := syntax.Position()
-			return Config{}, fmt.Errorf("line %d, column %d: %w", row, column, err)
+			return Config{}, fmt.Errorf("line %d, column %d: %s", row, column, misfit.ReplaceAllString(err.Error(), "no $1 belongs here"))
 		}
 		return Config{}, err
 	}
 	return c, c.check()
 }
+
+// misfit is what the library says of a value of another kind, with types of this program.
+var misfit = regexp.MustCompile(`cannot decode TOML (\w+) into .*`)
 
 // Encode writes the configuration as TOML, with a comment for each key.
 func (c Config) Encode() ([]byte, error) {

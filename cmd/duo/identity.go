@@ -138,12 +138,16 @@ func agentOfFolder(path string) (string, error) {
 		return "", fmt.Errorf("read %s: %w", path, err)
 	}
 	var content struct {
-		Agent string `toml:"agent"`
+		Agent any `toml:"agent"`
 	}
 	if err := toml.Unmarshal(data, &content); err != nil {
 		return "", fmt.Errorf("read %s: %w", path, err)
 	}
-	return content.Agent, nil
+	name, ok := content.Agent.(string)
+	if !ok && content.Agent != nil {
+		return "", fmt.Errorf("read %s: agent: want a name in quotes", path)
+	}
+	return name, nil
 }
 
 // fromHome is the only agent of the home, where there is only one.
