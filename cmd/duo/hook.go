@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/claude-duo/duo/cmd/duo/internal/hook"
@@ -34,6 +36,7 @@ func isHook(args []string) bool {
 }
 
 func (a *app) runHook(ctx context.Context, args []string) int {
+	signal.Ignore(syscall.SIGPIPE) // a client that is gone is an error to write to, not the end
 	return hook.Run(ctx, hook.Host{
 		Env: a.env, In: a.in, Out: os.Stdout, Err: a.stderr, Now: time.Now,
 		Open: func() (*maildir.Home, error) { return a.openHome(maildir.Open) },

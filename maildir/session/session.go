@@ -255,8 +255,14 @@ func Live(home *maildir.Home, agent string) ([]Binding, error) {
 }
 
 // Tidy deletes the bindings of sessions whose client program is gone and that were bound
-// before. A session that comes back later has to say again who it is.
+// before, and what was left unfinished then. A session that comes back later has to say
+// again who it is.
 func Tidy(home *maildir.Home, before time.Time) error {
+	for _, dir := range []string{home.SessionsDir(), home.LeasesDir()} {
+		if err := maildir.RemoveTempsBefore(dir, before); err != nil {
+			return err
+		}
+	}
 	list, err := List(home, "")
 	if err != nil {
 		return err

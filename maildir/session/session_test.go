@@ -141,8 +141,14 @@ func TestList(t *testing.T) {
 
 	must(t, session.Tidy(home, noon))
 	wantIDs(t, "younger", "[2 1 0]")(session.List(home, ""))
+	torn := filepath.Join(home.SessionsDir(), ".tmp-1") // by who was killed
+	must(t, os.WriteFile(torn, nil, 0o600))
+	must(t, os.Chtimes(torn, noon, noon))
 	must(t, session.Tidy(home, noon.Add(time.Hour)))
 	wantIDs(t, "older, but alive", "[2 1]")(session.List(home, ""))
+	if _, err := os.Lstat(torn); !os.IsNotExist(err) {
+		t.Errorf("what is unfinished: got %v, want it gone", err)
+	}
 }
 
 func wantIDs(t *testing.T, what, want string) func([]session.Binding, error) {
