@@ -167,6 +167,11 @@ func (a *app) listClients() error {
 	return a.print(map[string][]clients.Known{"clients": list}, func() {
 		next := "duo install CLIENT"
 		for _, known := range slices.Backward(list) {
+			if len(known.Installed) > 0 {
+				next = "duo doctor --client " + known.Name
+			}
+		}
+		for _, known := range slices.Backward(list) {
 			if known.Found != "" && len(known.Installed) == 0 {
 				next = "duo install " + known.Name
 			}
@@ -266,7 +271,29 @@ func (a *app) uninstall(ctx context.Context, names []string, o installOptions) e
 		}
 		told = append(told, done)
 	}
-	return a.endInstall(told, o, "duo install")
+	next, err := elsewhere(env, names[0], clients.Scope(o.scope))
+	if err != nil {
+		return err
+	}
+	return a.endInstall(told, o, next)
+}
+
+// elsewhere is what makes sense after an uninstall: another one, where duo is still in the
+// client, in the other scope.
+func elsewhere(env clients.Env, name string, not clients.Scope) (next string, err error) {
+	list, err := clients.Look(env)
+	for _, known := range list {
+		for _, scope := range []clients.Scope{clients.User, clients.Project} {
+			place := string(scope)
+			if scope == clients.Project {
+				place += " " + env.Project
+			}
+			if known.Name == name && scope != not && slices.Contains(known.Installed, place) {
+				return fmt.Sprintf("duo uninstall %s --scope %s", name, scope), err
+			}
+		}
+	}
+	return "duo install", err
 }
 
 // told is what was done to a client, as --json tells it.

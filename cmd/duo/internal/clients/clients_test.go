@@ -271,6 +271,34 @@ func FuzzEntries(f *testing.F) {
 	})
 }
 
+// TestCodexDoesNotRead: Codex does not read a project's files before the project is trusted,
+// which installing again does not change.
+func TestCodexDoesNotRead(t *testing.T) {
+	for scope, next := range map[clients.Scope]string{clients.User: "duo install codex", clients.Project: "codex"} {
+		env := here(t)
+		codex := filepath.Join(os.Getenv("PATH"), "codex")
+		write(t, codex, "#!/bin/sh\n[ \"$1 $2\" = \"mcp list\" ] && echo '[]' || echo 'codex-cli 1'\n")
+		if err := os.Chmod(codex, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(env.Project, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		plan, err := clients.Install(env, "codex", scope, false)
+		apply(t, plan, err)
+		found := false
+		for _, f := range clients.Check(context.Background(), env, "codex") {
+			if f.What == "mcp" {
+				found = strings.HasPrefix(f.Detail, "codex does not list duo") && f.Next == next
+				t.Logf("%s: %+v", scope, f)
+			}
+		}
+		if !found {
+			t.Errorf("%s: got no finding that Codex does not list duo, and %q", scope, next)
+		}
+	}
+}
+
 func FuzzTables(f *testing.F) {
 	for _, text := range []string{
 		"", "a = 1", "a = 1\n", "a = 1\r\n\r\n[b]\r\nc = 2 # d\r\n", "[mcp_servers.x]\ncommand = \"y\"\n\n\n", "[mcp_servers]\n",

@@ -80,11 +80,19 @@ func (codex) notes(_ Env, scope Scope) []string {
 	return notes
 }
 
-func (c codex) check(ctx context.Context, env Env, _ Scope, _ bool) []doctor.Finding {
+func (c codex) check(ctx context.Context, env Env, scope Scope, _ bool) []doctor.Finding {
 	if !has(c) {
 		return nil
 	}
-	return []doctor.Finding{c.checkServer(ctx, env), c.checkTrust(ctx, env)}
+	return []doctor.Finding{c.checkServer(ctx, env, scope), c.checkTrust(ctx, env, scope)}
+}
+
+// unread is the finding that Codex does not know what is in its files.
+func (codex) unread(what, detail string, scope Scope) doctor.Finding {
+	if scope == Project {
+		return doctor.Failure(what, "%s: it reads a project's files only when you have trusted the project, which it asks when it starts there", detail).WithNext("codex")
+	}
+	return doctor.Failure(what, "%s", detail).WithNext("duo install codex")
 }
 
 // codexServer is an MCP server as Codex lists it.
@@ -93,7 +101,7 @@ type codexServer struct {
 	Enabled bool   `json:"enabled"`
 }
 
-func (codex) checkServer(ctx context.Context, env Env) doctor.Finding {
+func (c codex) checkServer(ctx context.Context, env Env, scope Scope) doctor.Finding {
 	out, err := ask(ctx, env, "codex", "mcp", "list", "--json")
 	if err != nil {
 		return doctor.Failure("mcp", "codex mcp list: %v%s", err, lastLine(out))
@@ -105,7 +113,7 @@ func (codex) checkServer(ctx context.Context, env Env) doctor.Finding {
 	i := slices.IndexFunc(servers, func(s codexServer) bool { return s.Name == "duo" })
 	switch {
 	case i < 0:
-		return doctor.Failure("mcp", "codex does not list duo").WithNext("duo install codex")
+		return c.unread("mcp", "codex does not list duo", scope)
 	case !servers[i].Enabled:
 		return doctor.Failure("mcp", "codex lists duo as disabled").WithNext("codex mcp get duo")
 	}
@@ -123,7 +131,7 @@ type codexHooks struct {
 	Errors   []json.RawMessage `json:"errors"`
 }
 
-func (c codex) checkTrust(ctx context.Context, env Env) doctor.Finding {
+func (c codex) checkTrust(ctx context.Context, env Env, scope Scope) doctor.Finding {
 	read, err := c.askHooks(ctx, env)
 	switch {
 	case err != nil:
@@ -143,7 +151,7 @@ func (c codex) checkTrust(ctx context.Context, env Env) doctor.Finding {
 	}
 	switch {
 	case ours == 0:
-		return doctor.Failure("hooks", "codex has no hooks of duo").WithNext("duo install codex")
+		return c.unread("hooks", "codex has no hooks of duo", scope)
 	case trusted < ours:
 		return doctor.Warning("hooks", "%d of %d hooks are not trusted yet, and do not run: type /hooks in Codex", ours-trusted, ours).WithNext("codex")
 	}
