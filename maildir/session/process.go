@@ -67,7 +67,7 @@ func ancestors() iter.Seq2[Process, string] {
 		pid := os.Getppid()
 		for range maxAncestors {
 			p, ok := look(pid)
-			if !ok || pid <= 1 || !yield(Process{pid, p.start}, p.name) {
+			if !ok || pid < 1 || pid == 1 && !slices.Contains(firsts, p.name) || !yield(Process{pid, p.start}, p.name) {
 				return
 			}
 			pid = p.parent
@@ -80,6 +80,10 @@ var between = []string{
 	"duo", "sh", "ash", "bash", "dash", "fish", "ksh", "mksh", "nu", "pwsh", "tcsh", "csh", "zsh", "busybox",
 	"env", "nice", "nohup", "script", "setsid", "stdbuf", "sudo", "time", "timeout", "xargs",
 }
+
+// firsts are client programs, and what they are run by: in a container one of them may be the
+// first process. Another one that is first has nothing to do with what it stands above.
+var firsts = []string{"claude", "codex", "gemini", "cursor-agent", "opencode", "node", "bun", "deno"}
 
 func passes(name string) bool {
 	return slices.Contains(between, strings.TrimPrefix(name, "-")) // a login shell has a dash

@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 
 	"github.com/claude-duo/duo/maildir/session"
@@ -105,5 +106,25 @@ func TestClientPassesShells(t *testing.T) {
 	}
 	if got, want := string(out), session.Self().String(); got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// TestFirstProcess: a client program may be the first process of a container. Another one
+// that is first is no client.
+func TestFirstProcess(t *testing.T) {
+	exe, err := os.Executable()
+	must(t, err)
+	for name, want := range map[string]bool{"codex": true, "server": false} {
+		path := filepath.Join(t.TempDir(), name)
+		must(t, os.Symlink(exe, path))
+		cmd := exec.Command("unshare", "--pid", "--fork", "--mount-proc", path)
+		cmd.Env = append(os.Environ(), actVar+"=first")
+		out, err := cmd.Output()
+		if err != nil {
+			t.Skipf("no processes of its own: %v", err)
+		}
+		if got := string(out) == "process 1"; got != want {
+			t.Errorf("%s is first: got %s, want that it is the client: %v", name, out, want)
+		}
 	}
 }
