@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/claude-duo/duo/daemon/daemontest"
 	"github.com/claude-duo/duo/daemon/mcpserver"
 	"github.com/claude-duo/duo/maildir/envelope"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
 // TestAnIDTwice: a client that uses the id of a request again while that is open gets an
@@ -86,4 +88,16 @@ func TestSessionsAtOnceAreBounded(t *testing.T) {
 	if begun > 32 || begun == 0 {
 		t.Errorf("got %d sessions, want at most 32", begun)
 	}
+}
+
+// TestResourcesThatCannotBeWritten are not there, and the session goes on.
+func TestResourcesThatCannotBeWritten(t *testing.T) {
+	h := daemontest.New(t, "Atlas")
+	m := stdio(t, h, "Atlas")
+	for _, uri := range []string{"duo://conversations/\x1b", "duo://inbox\x07", "duo://conversations/\U000E0001", "x:\x7f"} {
+		if res, err := m.ReadResource(context.Background(), &mcp.ReadResourceParams{URI: uri}); err == nil || !strings.Contains(err.Error(), "not found") {
+			t.Errorf("%q: got %s, %v, want that it is not found", uri, daemontest.JSON(res), err)
+		}
+	}
+	m.wants("whoami", `{}`, "Atlas@")
 }

@@ -9,12 +9,15 @@ package mcpserver
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/reach"
 	"github.com/claude-duo/duo/maildir/session"
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
@@ -64,5 +67,20 @@ func (s *server) newMCP(observer bool) *mcp.Server {
 		}
 	}
 	s.addResources(m, observer)
+	m.AddReceivingMiddleware(writable)
 	return m
+}
+
+// writable takes out of errors what is no JSON: it could not be written, and that ends a
+// session. The protocol's library quotes the URI of a resource that is not there, which a
+// client can fill with anything, as Go does.
+func writable(next mcp.MethodHandler) mcp.MethodHandler {
+	return func(ctx context.Context, method string, req mcp.Request) (mcp.Result, error) {
+		result, err := next(ctx, method, req)
+		var told *jsonrpc.Error
+		if errors.As(err, &told) && len(told.Data) > 0 && !json.Valid(told.Data) {
+			err = &jsonrpc.Error{Code: told.Code, Message: told.Message}
+		}
+		return result, err
+	}
 }
