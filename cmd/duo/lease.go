@@ -6,7 +6,6 @@ import (
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/text"
-	"github.com/claude-duo/duo/maildir/mailbox"
 	"github.com/claude-duo/duo/maildir/session"
 )
 
@@ -25,20 +24,16 @@ func (l *lease) take(messages []api.Message) ([]api.Message, error) {
 	if l.looks || len(messages) == 0 {
 		return messages, nil
 	}
-	home, agent := l.app.opened, l.app.self.Name
-	names := itemNames(mailbox.At(home.AgentDir(agent)), messages)
-	mine, err := session.OpenBook(home, agent).Take(session.Here(home, agent, l.app.env), names)
+	host, err := l.app.host()
 	if err != nil {
 		return nil, err
 	}
-	var list []api.Message
-	for i, m := range messages {
-		if slices.Contains(mine, names[i]) {
-			list = append(list, m)
-		}
+	mine, _, err := host.Take(session.Here(host.Home, host.Agent, l.app.env), messages)
+	if err != nil {
+		return nil, err
 	}
-	l.left = len(messages) - len(list)
-	return list, nil
+	l.left = len(messages) - len(mine)
+	return mine, nil
 }
 
 // tell notes how many items another session has.
@@ -46,29 +41,6 @@ func (l *lease) tell() {
 	if l.left > 0 {
 		l.app.note("%s with another session of %s; duo inbox lists all", text.Count(l.left, "item"), l.app.self.Name)
 	}
-}
-
-// itemNames are the names of the files in which messages wait.
-func itemNames(box *mailbox.Box, messages []api.Message) []string {
-	names := make([]string, len(messages))
-	var signals []mailbox.Signal
-	for i, m := range messages {
-		e := m.Envelope
-		if e.Seq > 0 {
-			names[i] = mailbox.ItemOf(e.Conversation, e.Seq, e.Timestamp).Name
-			continue
-		}
-		if signals == nil {
-			signals, _ = box.Signals() // what does not wait there has the name that it would have
-		}
-		names[i] = mailbox.SignalOf(e.Request, e.Timestamp).Name
-		for _, s := range signals {
-			if s.Request == e.Request {
-				names[i] = s.Name
-			}
-		}
-	}
-	return names
 }
 
 // liveSession is a session that is an agent now, as --json tells it.

@@ -2,7 +2,6 @@ package mcpserver
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
@@ -10,7 +9,6 @@ import (
 	"github.com/claude-duo/duo/daemon/offline"
 	"github.com/claude-duo/duo/daemon/reach"
 	"github.com/claude-duo/duo/daemon/text"
-	"github.com/claude-duo/duo/maildir/mailbox"
 	"github.com/claude-duo/duo/maildir/session"
 )
 
@@ -142,54 +140,18 @@ func (c *call) seen(places []api.Place, messages []api.Message) {
 // take leases messages to the speaker's session, and returns those that no other session
 // has. They are given back where the result cannot be handed over.
 func (c *call) take(messages []api.Message) ([]api.Message, error) {
-	taken := []api.Message{}
-	if len(messages) == 0 {
-		return taken, nil
-	}
-	names := make([]string, len(messages))
-	signals := c.signalNames(messages)
-	for i, m := range messages {
-		names[i] = mailbox.ItemOf(m.Envelope.Conversation, m.Envelope.Seq, m.Envelope.Timestamp).Name
-		if m.Envelope.Seq == 0 {
-			names[i] = signals[m.Envelope.Request]
-		}
-	}
-	book := session.OpenBook(c.as.Home, c.as.Agent)
-	mine, err := book.Take(c.as.Holder, names)
+	mine, items, err := c.as.Take(c.as.Holder, messages)
 	if err != nil {
 		return nil, err
 	}
-	holder, logger := c.as.Holder, c.server.Logger
+	host, holder, logger := c.as.Host, c.as.Holder, c.server.Logger
 	c.then = append(c.then, func(handed bool) {
 		if handed {
 			return
 		}
-		if err := book.Return(holder, mine...); err != nil {
-			logger.Warn("leases are not given back", "agent", c.as.Agent, "err", err)
+		if err := session.OpenBook(host.Home, host.Agent).Return(holder, items...); err != nil {
+			logger.Warn("leases are not given back", "agent", host.Agent, "err", err)
 		}
 	})
-	for i, m := range messages {
-		if slices.Contains(mine, names[i]) {
-			taken = append(taken, m)
-		}
-	}
-	return taken, nil
-}
-
-// signalNames are the files of what the inbox tells of calls.
-func (c *call) signalNames(messages []api.Message) map[string]string {
-	names := make(map[string]string)
-	for _, m := range messages {
-		if m.Envelope.Seq == 0 {
-			names[m.Envelope.Request] = mailbox.SignalOf(m.Envelope.Request, m.Envelope.Timestamp).Name
-		}
-	}
-	if len(names) == 0 {
-		return nil
-	}
-	signals, _ := c.box().Signals() // or it is the call's own time
-	for _, s := range signals {
-		names[s.Request] = s.Name
-	}
-	return names
+	return mine, nil
 }
