@@ -135,6 +135,12 @@ func NamesConversation(text string) bool {
 // IsRequest reports whether a text has the form of a reference to a call.
 func IsRequest(text string) bool { return isRef(text, "r") }
 
+// NamesRequest reports whether a text can name a call: it is a reference or an id.
+func NamesRequest(text string) bool {
+	_, err := envelope.ParseID(text)
+	return err == nil || IsRequest(text)
+}
+
 func isRef(text, letter string) bool {
 	digits, ok := strings.CutPrefix(strings.ToLower(text), letter)
 	return ok && len(text) >= minRef && strings.Trim(digits, "0123456789abcdef") == ""

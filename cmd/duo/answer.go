@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/spf13/cobra"
 )
@@ -39,7 +40,7 @@ func (a *app) runAccept(cmd *cobra.Command, o acceptOptions, args []string) erro
 	ref := ""
 	if len(args) > 0 && args[0] != "-" && !strings.ContainsAny(args[0], " \t\n") {
 		switch {
-		case namesRequest(args[0]):
+		case maildir.NamesRequest(args[0]):
 		case len(args) > 1 || args[0] == "" || isConversation(args[0]): // and no text
 			return checkRequest(args[0])
 		default:
@@ -96,7 +97,7 @@ caller is told so. Without REF it is the only call that you can answer.`,
 }
 
 func (a *app) runReject(cmd *cobra.Command, o rejectOptions, args []string) error {
-	if len(args) > 0 && !namesRequest(args[0]) && strings.Contains(args[0], " ") {
+	if len(args) > 0 && !maildir.NamesRequest(args[0]) && strings.Contains(args[0], " ") {
 		return usage(shellLine("duo", "reject", "--reason", args[0]), "reject takes the reason with --reason")
 	}
 	ref, rest, err := takeRequest(args)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/daemon/daemontest"
 )
 
 // linesFrom are lines of a log, from one to another.
@@ -130,9 +131,9 @@ func TestLogEnd(t *testing.T) {
 	behind("one line came", 1, true)
 	behind("both came", 2, false)
 	behind("the file is the same", 1, false)
-	appendTo(t, f.path, "\n")
+	daemontest.AppendTo(t, f.path, "\n")
 	behind("more noise", 2, false)
-	appendTo(t, f.path, linesFrom(3, 3))
+	daemontest.AppendTo(t, f.path, linesFrom(3, 3))
 	behind("another line", 2, true)
 	behind("which has not come yet", 2, true)
 	behind("and now has", 3, false)
@@ -157,20 +158,5 @@ func TestFollowEndsAtDamage(t *testing.T) {
 	got, err := f.follow(0)
 	if e := asError(err); got != "1 2" || e.Code != api.Damaged || e.Next != "duo fsck c1234" {
 		t.Errorf("got %q, %+v, want two lines and %s", got, e, api.Damaged)
-	}
-}
-
-// appendTo writes to a log as a shell would.
-func appendTo(t *testing.T, path, text string) {
-	t.Helper()
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
-	if err == nil {
-		_, err = f.WriteString(text)
-	}
-	if err == nil {
-		err = f.Close()
-	}
-	if err != nil {
-		t.Fatal(err)
 	}
 }

@@ -39,15 +39,9 @@ func (a *app) tellRung(r rung, done func(api.Called)) error {
 // isRequest reports whether a text has the form of a reference to a call.
 func isRequest(text string) bool { return maildir.IsRequest(text) }
 
-// namesRequest reports whether a text can name a call: it is a reference or an id.
-func namesRequest(text string) bool {
-	_, err := envelope.ParseID(text)
-	return err == nil || isRequest(text)
-}
-
 // checkRequest is an error where a text can name no call.
 func checkRequest(text string) error {
-	if namesRequest(text) {
+	if maildir.NamesRequest(text) {
 		return nil
 	}
 	return api.Errorf(api.BadReference, "%q is no reference to a call: want one like r77b2", text).WithNext("duo inbox")
@@ -110,7 +104,7 @@ func (a *app) waitAnswer(ctx context.Context, called api.Called, wait time.Durat
 	if err := a.told(ctx, r); err != nil {
 		return err
 	}
-	return a.declined(r)
+	return a.text().Declined(r)
 }
 
 // told notes that the caller knows what came of its call.
@@ -118,24 +112,6 @@ func (a *app) told(ctx context.Context, r api.Request) error {
 	place := []api.Place{{Request: r.ID}}
 	_, err := ask(ctx, a, func(c *client.Client) (struct{}, error) { return struct{}{}, c.Shown(ctx, place) })
 	return err
-}
-
-// declined is the error of a call that was not accepted.
-func (a *app) declined(r api.Request) error {
-	who := a.text().Callees(r)
-	switch r.State {
-	case api.CallAccepted:
-		return nil
-	case api.CallMissed:
-		return api.Errorf(api.Pending, "nobody answered in time, which is not an error; %s waits: %s", r.Ref, who).
-			WithNext("duo wait --for answer %s", r.Ref)
-	case api.CallBusy:
-		return api.Errorf(api.Declined, "%s is declined for now and waits: %s", r.Ref, who).
-			WithNext("duo wait --for answer %s", r.Ref)
-	case api.CallCancelled:
-		return api.Errorf(api.RequestAnswered, "%s was cancelled", r.Ref).WithNext("duo show %s", r.Ref)
-	}
-	return api.Errorf(api.Declined, "%s is declined: %s", r.Ref, who).WithNext("duo who")
 }
 
 // completeCalls completes references to calls of which something can still come.

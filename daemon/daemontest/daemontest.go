@@ -177,6 +177,21 @@ func (h *Host) Log(id string) []*envelope.Envelope {
 	return lines
 }
 
+// AppendTo writes to the end of a log as a shell would.
+func AppendTo(t *testing.T, path, text string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err == nil {
+		_, err = f.WriteString(text)
+	}
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Eventually waits until a condition holds, and fails the test with what it says when
 // it does not come to hold.
 func Eventually(t testing.TB, condition func() (ok bool, state string)) {

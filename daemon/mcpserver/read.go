@@ -9,6 +9,7 @@ import (
 	"github.com/claude-duo/duo/daemon/offline"
 	"github.com/claude-duo/duo/daemon/reach"
 	"github.com/claude-duo/duo/daemon/text"
+	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/session"
 )
 
@@ -29,7 +30,7 @@ func (c *call) inbox(ctx context.Context) error {
 func (c *call) read(ctx context.Context) error {
 	refs := c.args.words("refs")
 	for _, ref := range refs {
-		if !namesRequest(ref) {
+		if !maildir.NamesRequest(ref) {
 			if _, _, err := offline.SplitRef(ref); err != nil {
 				return err
 			}
@@ -61,7 +62,7 @@ func (c *call) read(ctx context.Context) error {
 	}
 	c.value = list
 	c.Say("nothing unread")
-	if len(refs) > 0 && !namesRequest(refs[0]) {
+	if len(refs) > 0 && !maildir.NamesRequest(refs[0]) {
 		c.Next("duo log %s", refs[0])
 	} else {
 		c.Next("duo wait")

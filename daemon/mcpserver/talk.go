@@ -68,30 +68,12 @@ func (c *call) awaitAnswer(ctx context.Context, called api.Called, wait time.Dur
 			WithNext("duo wait --for answer %s", r.Ref)
 	}
 	c.seen([]api.Place{{Request: r.ID}}, nil)
-	return c.declined(r)
-}
-
-// declined is the error of a call that was not accepted.
-func (c *call) declined(r api.Request) error {
-	who := c.Callees(r)
-	switch r.State {
-	case api.CallAccepted:
-		return nil
-	case api.CallMissed:
-		return api.Errorf(api.Pending, "nobody answered in time, which is not an error; %s waits: %s", r.Ref, who).
-			WithNext("duo wait --for answer %s", r.Ref)
-	case api.CallBusy:
-		return api.Errorf(api.Declined, "%s is declined for now and waits: %s", r.Ref, who).
-			WithNext("duo wait --for answer %s", r.Ref)
-	case api.CallCancelled:
-		return api.Errorf(api.RequestAnswered, "%s was cancelled", r.Ref)
-	}
-	return api.Errorf(api.Declined, "%s is declined: %s", r.Ref, who)
+	return c.Declined(r)
 }
 
 func (c *call) answer(ctx context.Context) error {
 	ref, kind := c.args.text("ref"), c.args.text("answer")
-	if ref != "" && !namesRequest(ref) {
+	if ref != "" && !maildir.NamesRequest(ref) {
 		return api.Errorf(api.BadReference, "argument ref: %q is no reference to a call: want one like r77b2", ref).WithNext("duo inbox")
 	}
 	accept := kind == "accept"
@@ -119,12 +101,6 @@ func (c *call) answer(ctx context.Context) error {
 	}
 	c.value = called
 	return nil
-}
-
-// namesRequest reports whether a text can name a call: it is a reference or an id.
-func namesRequest(text string) bool {
-	_, err := envelope.ParseID(text)
-	return err == nil || maildir.IsRequest(text)
 }
 
 func (c *call) send(ctx context.Context) error {

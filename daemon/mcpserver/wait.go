@@ -13,6 +13,7 @@ import (
 	"github.com/claude-duo/duo/daemon/reach"
 	"github.com/claude-duo/duo/daemon/show"
 	"github.com/claude-duo/duo/daemon/text"
+	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/envelope"
 )
 
@@ -20,7 +21,7 @@ func (c *call) wait(ctx context.Context) error {
 	what, ref := c.args.text("for"), c.args.text("ref")
 	wait := c.seconds("timeout", defaultWait)
 	switch {
-	case ref != "" && what == "" && namesRequest(ref):
+	case ref != "" && what == "" && maildir.NamesRequest(ref):
 		what = "answer"
 	case ref != "" && what == "":
 		what = "reply"
@@ -119,7 +120,7 @@ func (c *call) checkAgent(ctx context.Context, name string) error {
 
 // waitAnswer waits for the answer to the call that is named, or to any.
 func (c *call) waitAnswer(ctx context.Context, ref string, wait time.Duration) error {
-	if ref != "" && !namesRequest(ref) {
+	if ref != "" && !maildir.NamesRequest(ref) {
 		return api.Errorf(api.BadReference, "argument ref: %q is no reference to a call: want one like r77b2", ref).WithNext("duo inbox")
 	}
 	if ref == "" {

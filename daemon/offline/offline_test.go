@@ -65,21 +65,6 @@ func stillFound(f api.Found, err error) (api.Found, error) {
 	return f, err
 }
 
-// appendTo writes to a log as a shell would.
-func appendTo(t *testing.T, path, text string) {
-	t.Helper()
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
-	if err == nil {
-		_, err = f.WriteString(text)
-	}
-	if err == nil {
-		err = f.Close()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // TestFilesSayWhatTheDaemonSays: the same questions have the same answers with a daemon
 // and without one.
 func TestFilesSayWhatTheDaemonSays(t *testing.T) {
@@ -100,7 +85,7 @@ func TestFilesSayWhatTheDaemonSays(t *testing.T) {
 	say("Nova", envelope.Envelope{Conversation: one.ID, Data: json.RawMessage(`{"n":1}`)})
 	say("Sage", envelope.Envelope{Type: envelope.Leave, Conversation: one.ID})
 	say("Sage", envelope.Envelope{Type: envelope.Close, Conversation: two.ID, Reason: "done"})
-	appendTo(t, h.Home().LogPath(one.ID), "noise\n")
+	daemontest.AppendTo(t, h.Home().LogPath(one.ID), "noise\n")
 	for i := range 22 {
 		h.Drop("Atlas", fmt.Sprintf("bad%02d.json", i), `{"to":"Nobody","content":"hi"}`)
 	}

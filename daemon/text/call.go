@@ -101,6 +101,24 @@ func (w *Writer) acceptedBy(r api.Request) string {
 	return w.People(names)
 }
 
+// Declined is the error of a call of the reader's that was not accepted.
+func (w *Writer) Declined(r api.Request) error {
+	who := w.Callees(r)
+	switch r.State {
+	case api.CallAccepted:
+		return nil
+	case api.CallMissed:
+		return api.Errorf(api.Pending, "nobody answered in time, which is not an error; %s waits: %s", r.Ref, who).
+			WithNext("duo wait --for answer %s", r.Ref)
+	case api.CallBusy:
+		return api.Errorf(api.Declined, "%s is declined for now and waits: %s", r.Ref, who).
+			WithNext("duo wait --for answer %s", r.Ref)
+	case api.CallCancelled:
+		return api.Errorf(api.RequestAnswered, "%s was cancelled", r.Ref).WithNext("duo show %s", r.Ref)
+	}
+	return api.Errorf(api.Declined, "%s is declined: %s", r.Ref, who).WithNext("duo who")
+}
+
 // Accepted tells that the reader has accepted a call.
 func (w *Writer) Accepted(called api.Called) {
 	r, verb := called.Request, "accepted"
