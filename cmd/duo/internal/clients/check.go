@@ -3,12 +3,14 @@ package clients
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
 	"time"
 
 	"github.com/claude-duo/duo/cmd/duo/internal/doctor"
+	"github.com/claude-duo/duo/daemon/api"
 )
 
 const askTime = 45 * time.Second // for one question to a client
@@ -19,7 +21,7 @@ func Check(ctx context.Context, env Env, name string) []doctor.Finding {
 	list := []doctor.Finding{checkProgram(ctx, c, env)}
 	record, err := readRecord(env.Dir)
 	if err != nil {
-		return append(list, doctor.Failure("install", "%v", err))
+		return append(list, broken("install", err))
 	}
 	installed := false
 	for _, scope := range []Scope{User, Project} {
@@ -55,6 +57,15 @@ func checkProgram(ctx context.Context, c client, env Env) doctor.Finding {
 	return doctor.Fine("program", "%s, %s", path, lastOf(out))
 }
 
+// broken is the finding that a file cannot be read.
+func broken(what string, err error) doctor.Finding {
+	var e *api.Error
+	if errors.As(err, &e) {
+		return doctor.Failure(what, "%v", err).WithNext("%s", e.Next)
+	}
+	return doctor.Failure(what, "%v", err)
+}
+
 // lastOf is the last line of what a client printed: it may have warned before.
 func lastOf(out []byte) string {
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
@@ -65,7 +76,7 @@ func lastOf(out []byte) string {
 func checkFiles(env Env, name string, scope Scope) doctor.Finding {
 	plan, err := Install(env, name, scope, false)
 	if err != nil {
-		return doctor.Failure("files", "%v", err)
+		return broken("files", err)
 	}
 	if len(plan.Changes) > 0 {
 		next := fmt.Sprintf("duo install %s --scope %s", name, scope)
