@@ -53,9 +53,10 @@ type Occasion struct {
 }
 
 // Shown names the items of which the session was shown the text before: it has taken
-// what the hook before has printed, since it goes on. Where it begins anew nobody knows.
+// what the hook before has printed, since it goes on. Where it begins anew nobody knows, and
+// where it ends before a turn has begun, the model was not asked.
 func (o Occasion) Shown() []string {
-	if o.event.kind == starts || o.event.kind == wakes {
+	if o.event.kind == starts || o.event.kind == wakes || o.event.kind == ends && o.Binding.State == session.Idle {
 		return nil
 	}
 	var names []string

@@ -85,6 +85,14 @@ func TestBodies(t *testing.T) {
 	wantTold(t, "begun anew", s.tells("a", "session-start"), "| and now") // nobody knows whether it was shown
 	s.wantUnseen(kept, long, again)
 	s.tells("a", "session-end")
+	s.wantUnseen(kept, long, again) // the model was not asked
+	wantTold(t, "resumed", s.tells("a", "session-start", `"source":"resume"`), "| and now")
+	s.tells("a", "prompt")
+	s.wantUnseen(kept, long)
+	last := s.say(c, "Sage@lon", "at last")
+	wantTold(t, "in a turn", s.tells("a", "prompt"), "| at last")
+	s.wantUnseen(kept, long, last)
+	s.tells("a", "session-end")
 	s.wantUnseen(kept, long)
 }
 
