@@ -52,7 +52,7 @@ func (h *Host) Signal(ctx context.Context, draft *envelope.Envelope) (api.Called
 }
 
 func post[T any](ctx context.Context, h *Host, draft *envelope.Envelope, send func(*client.Client, context.Context, *envelope.Envelope) (T, error)) (T, *Dropped, error) {
-	answer, err := Insist(ctx, h, draft, func(c *client.Client) (T, error) { return send(c, ctx, draft) })
+	answer, err := insist(ctx, h, draft, func(c *client.Client) (T, error) { return send(c, ctx, draft) })
 	if !client.Unreachable(err) || h.live {
 		return answer, nil, err
 	}
@@ -62,9 +62,9 @@ func post[T any](ctx context.Context, h *Host, draft *envelope.Envelope, send fu
 
 const maxTries = 4 // within about a second
 
-// Insist sends a draft, and while the disk fails it does so again: the draft has an id,
+// insist sends a draft, and while the disk fails it does so again: the draft has an id,
 // so that it is stored once.
-func Insist[T any](ctx context.Context, h *Host, draft *envelope.Envelope, send func(*client.Client) (T, error)) (T, error) {
+func insist[T any](ctx context.Context, h *Host, draft *envelope.Envelope, send func(*client.Client) (T, error)) (T, error) {
 	rest := backoff
 	for try := 1; ; try++ {
 		answer, err := Ask(ctx, h, send)

@@ -178,7 +178,7 @@ func (w *Writer) Callees(r api.Request) string {
 		if c.State == api.CallRinging {
 			state += w.ringsUntil(r.RingUntil)
 		}
-		parts = append(parts, fmt.Sprintf("%s (%s%s)", w.Local(c.Agent), state, Because(c.Reason)))
+		parts = append(parts, fmt.Sprintf("%s (%s%s)", w.Local(c.Agent), state, because(c.Reason)))
 	}
 	if more := len(r.Callees) - maxPeople; more > 0 {
 		parts = append(parts, fmt.Sprintf("%d more", more))

@@ -66,7 +66,7 @@ func (w *Writer) Summary(c api.Conversation) string {
 		traits = append(traits, fmt.Sprintf("turn %d of %d", c.Turns, c.TurnLimit))
 	}
 	if c.Status != "active" {
-		traits = append(traits, frame.Cut(c.Status, 20)+Because(c.Reason))
+		traits = append(traits, frame.Cut(c.Status, 20)+because(c.Reason))
 	}
 	return fmt.Sprintf("%s%s: %s (%s)", w.Bold(c.Ref), Title(c.Topic), who, strings.Join(traits, ", "))
 }

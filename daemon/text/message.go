@@ -189,7 +189,7 @@ func (w *Writer) Headline(m api.Message) string {
 	if e.Type == envelope.Call {
 		state := frame.Line(e.Status) + w.ringsUntil(e.RingUntil)
 		if e.Reason != "" {
-			state += Because(e.Reason)
+			state += because(e.Reason)
 		}
 		parts = append(parts, state)
 	}
@@ -222,9 +222,9 @@ func (w *Writer) deed(e *envelope.Envelope) string {
 	case e.Type == envelope.Reject && e.Status == api.CallMissed:
 		return who + " did not answer " + w.itsCall(e) + " and can accept it later,"
 	case e.Type == envelope.Reject && e.Status == api.CallBusy:
-		return who + " is busy" + Because(e.Reason) + " and can accept " + w.itsCall(e) + " later,"
+		return who + " is busy" + because(e.Reason) + " and can accept " + w.itsCall(e) + " later,"
 	case e.Type == envelope.Reject:
-		return who + " rejected " + w.itsCall(e) + Because(e.Reason)
+		return who + " rejected " + w.itsCall(e) + because(e.Reason)
 	case e.Type == envelope.Cancel:
 		return w.itsCall(e) + " is cancelled"
 	case e.Type == envelope.Typing && e.Status == envelope.TypingOff:
@@ -238,7 +238,7 @@ func (w *Writer) deed(e *envelope.Envelope) string {
 	case e.Event == envelope.EventInvite:
 		return who + " invited " + w.People(addresses(e.Participants))
 	case e.Event == envelope.EventClose:
-		return who + " closed the conversation" + Because(e.Reason)
+		return who + " closed the conversation" + because(e.Reason)
 	case e.Event == envelope.EventUndeliverable:
 		return "not delivered: " + frame.Cut(e.Why, 500) + ";"
 	case e.Event == envelope.EventRestored:

@@ -116,7 +116,7 @@ func (w *Writer) Recipients(list []api.Recipient) string {
 	var parts []string
 	for _, r := range list {
 		if r.Why != "" {
-			parts = append(parts, fmt.Sprintf("%s (refused%s)", w.Local(r.Agent), Because(r.Why)))
+			parts = append(parts, fmt.Sprintf("%s (refused%s)", w.Local(r.Agent), because(r.Why)))
 		}
 	}
 	for _, state := range []string{api.Seen, api.Delivered, api.Stored, api.Queued} {

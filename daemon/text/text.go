@@ -124,8 +124,8 @@ func Title(topic string) string {
 	return " " + frame.Quote(topic, 80)
 }
 
-// Because is a reason that somebody gave, behind something else.
-func Because(reason string) string {
+// because is a reason that somebody gave, behind something else.
+func because(reason string) string {
 	if reason == "" {
 		return ""
 	}
