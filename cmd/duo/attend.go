@@ -215,6 +215,7 @@ func (a *app) attended(name string) (*maildir.Home, error) {
 		if a.self, err = a.named(home, name, identity{Source: "attend"}); err != nil {
 			return nil, err
 		}
+		a.as = a.self.Name // in the commands that make sense next
 	}
 	_, err = a.me()
 	return home, err
