@@ -176,19 +176,19 @@ func (a *app) runAttend(ctx context.Context, o attendOptions, name string, progr
 	if err != nil {
 		return err
 	}
-	session, err := enroll(home, a.self.Name)
+	present, err := enroll(home, a.self.Name)
 	if err != nil {
 		return err
 	}
 	defer func() {
-		if ended := session.end(); err == nil {
+		if ended := present.end(); err == nil {
 			err = ended
 		}
 	}()
 	told := &telling{app: a, quiet: o.quiet}
 	attendant := attend.New(o.options(home, a.self.Name), attend.Parts{
 		Dial:   a.dialer(home),
-		Leases: session,
+		Leases: present,
 		Runner: o.command(home, program),
 		Box:    box, Tell: told.event, Now: time.Now, Pause: reach.Pause,
 	})
