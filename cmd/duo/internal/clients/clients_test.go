@@ -302,7 +302,7 @@ func TestCodexDoesNotRead(t *testing.T) {
 func FuzzTables(f *testing.F) {
 	for _, text := range []string{
 		"", "a = 1", "a = 1\n", "a = 1\r\n\r\n[b]\r\nc = 2 # d\r\n", "[mcp_servers.x]\ncommand = \"y\"\n\n\n", "[mcp_servers]\n",
-		"[sandbox_workspace_write]\nnetwork_access = false\n", "x = '''\n[mcp_servers.duo]\n'''\n", "[[a]]\nb = [\n 1,\n]\n",
+		"[sandbox_workspace_write]\nnetwork_access = false\n", "[sandbox_workspace_write]", "x = '''\n[mcp_servers.duo]\n'''\n", "[[a]]\nb = [\n 1,\n]\n",
 	} {
 		f.Add(text)
 	}

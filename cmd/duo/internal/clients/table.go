@@ -60,13 +60,14 @@ func (t table) put(text []byte) ([]byte, []string, error) {
 	if err := toml.Unmarshal([]byte(strings.Join(t.lines, "\n")), &ours); err != nil {
 		return nil, nil, fmt.Errorf("write %s: %w", t.header(), err)
 	}
+	var made []string
 	there := at(values, t.name)
 	found, isTable := there.(map[string]any)
 	lines := splitLines(text)
 	start, end := t.find(lines)
 	switch {
 	case there == nil:
-		text = t.append(text)
+		text, made = t.append(text), []string{pointer(t.name)}
 	case isTable && t.isIn(found, ours):
 		return text, nil, nil
 	case start < 0 || !isTable:
@@ -83,7 +84,7 @@ func (t table) put(text []byte) ([]byte, []string, error) {
 	default:
 		text = join(slices.Replace(lines, start+1, end, t.update(lines[start+1:end], text)...))
 	}
-	return text, nil, t.verify(text, values, ours)
+	return text, made, t.verify(text, values, ours)
 }
 
 // isIn reports whether a table says what ours does. In a table of another's a list may hold
@@ -245,7 +246,7 @@ func headerOf(line string) string {
 	return head
 }
 
-func (t table) take(text []byte, _ []string) ([]byte, error) {
+func (t table) take(text []byte, made []string) ([]byte, error) {
 	before, err := readTOML(text)
 	if err != nil {
 		return nil, err
@@ -261,7 +262,7 @@ func (t table) take(text []byte, _ []string) ([]byte, error) {
 	case start < 0:
 		return nil, fmt.Errorf("%s is written in another form than a table of its own: take it out by hand", t.header())
 	case t.also:
-		return t.takeLine(lines, start, end), nil
+		return t.takeLine(lines, start, end, made == nil || slices.Contains(made, pointer(t.name))), nil
 	}
 	lines = slices.Delete(lines, blankBefore(lines, start), end)
 	for {
@@ -283,14 +284,15 @@ func (t table) take(text []byte, _ []string) ([]byte, error) {
 	return text, t.onlyDiffers(before, after)
 }
 
-// takeLine takes our line out of the table, and the table where it has nothing else.
-func (t table) takeLine(lines []string, start, end int) []byte {
+// takeLine takes our line out of the table, and the table where it was made for that and has
+// nothing else.
+func (t table) takeLine(lines []string, start, end int, made bool) []byte {
 	for i := start + 1; i < end; i++ {
 		if strings.TrimSpace(lines[i]) != t.lines[0] {
 			continue
 		}
 		from, to := i, i+1
-		if i == start+1 && !slices.ContainsFunc(lines[to:end], func(line string) bool { return strings.TrimSpace(line) != "" }) {
+		if made && i == start+1 && !slices.ContainsFunc(lines[to:end], func(line string) bool { return strings.TrimSpace(line) != "" }) {
 			from = blankBefore(lines, start)
 		}
 		return join(slices.Delete(lines, from, to))
@@ -310,13 +312,15 @@ func blankBefore(lines []string, start int) int {
 type tables []table
 
 func (t tables) put(text []byte) ([]byte, []string, error) {
+	var made []string
 	for _, one := range t {
-		var err error
-		if text, _, err = one.put(text); err != nil {
+		with, places, err := one.put(text)
+		if err != nil {
 			return nil, nil, err
 		}
+		text, made = with, append(made, places...)
 	}
-	return text, nil, nil
+	return text, made, nil
 }
 
 func (t tables) take(text []byte, made []string) ([]byte, error) {
