@@ -245,19 +245,14 @@ func (o attendOptions) command(home *maildir.Home, program []string) *attend.Com
 }
 
 // dialer returns what finds the daemon, and starts one where there is none and this run
-// may. Unlike ask it may be used by several goroutines.
+// may. It may be used by several goroutines.
 func (a *app) dialer(home *maildir.Home) func(context.Context) (*client.Client, error) {
-	name, autostart := a.self.Name, a.autostart()
+	name, start := a.self.Name, a.starter(home)
 	return func(ctx context.Context) (*client.Client, error) {
-		c := client.New(home.SocketPath(), name)
-		_, err := c.Me(ctx)
-		if client.Unreachable(err) && autostart && reach.Startable(err) {
-			if err = start(ctx, home); err == nil {
-				c = client.New(home.SocketPath(), name)
-				_, err = c.Me(ctx)
-			}
-		}
-		return c, err
+		return reach.Ask(ctx, reach.New(home, name, start), func(c *client.Client) (*client.Client, error) {
+			_, err := c.Me(ctx)
+			return c, err
+		})
 	}
 }
 

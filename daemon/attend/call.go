@@ -86,7 +86,7 @@ func (a *Attendant) request(ref string) (api.Request, error) {
 // open reports whether the agent can still accept a call.
 func (a *Attendant) open(r api.Request) bool {
 	return !r.Over && slices.ContainsFunc(r.Callees, func(c api.Callee) bool {
-		return a.Agent.IsCalled(c.Agent) && slices.Contains([]string{api.CallRinging, api.CallQueued, api.CallMissed, api.CallBusy}, c.State)
+		return a.Agent.IsCalled(c.Agent) && api.CanAccept(c.State)
 	})
 }
 

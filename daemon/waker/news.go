@@ -6,7 +6,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/claude-duo/duo/daemon/call"
+	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/conv"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/claude-duo/duo/maildir/mailbox"
@@ -136,14 +136,7 @@ func callKey(e *envelope.Envelope) string {
 
 // callWakes reports whether a call still asks for an answer, or has got one.
 func callWakes(e *envelope.Envelope) bool {
-	if e.Type != envelope.Call {
-		return true
-	}
-	switch call.State(e.Status) {
-	case call.Ringing, call.Queued, call.Missed, call.Busy:
-		return true
-	}
-	return false
+	return e.Type != envelope.Call || api.CanAccept(e.Status)
 }
 
 // lineWakes reports whether a line is a message to the agent alone, or mentions it. One that

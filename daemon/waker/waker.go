@@ -28,7 +28,7 @@ import (
 
 const (
 	// Every is how often one agent is woken at most.
-	Every = 30 * time.Second
+	Every = session.WakeGap
 
 	settles   = 500 * time.Millisecond // until who is awake was shown what came
 	whileBusy = 5 * time.Second        // a look at a session that works

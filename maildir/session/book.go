@@ -159,6 +159,9 @@ func (b *Book) Leases() ([]Lease, error) {
 	return p.Leases, err
 }
 
+// WakeGap is the least time between two wakes of an agent, whoever wakes it.
+const WakeGap = 30 * time.Second
+
 // Wake reports whether the agent may be woken now, since it was not woken for a while,
 // and notes that it is.
 func (b *Book) Wake(now time.Time, gap time.Duration) (may bool, err error) {

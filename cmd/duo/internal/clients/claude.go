@@ -35,22 +35,18 @@ func (c claude) account(env Env) string {
 // hooks are the events of which duo wants to hear, each with what is run then. The last one
 // is left running: it wakes an idle session.
 func (claude) hooks(command string) []entry {
-	one := func(event, name string, seconds int) hook {
-		return hook{Type: "command", Command: command, Args: []string{"hook", "claude", name}, Timeout: seconds}
+	one := func(event, name, matcher string, seconds int) entry {
+		h := hook{Type: "command", Command: command, Args: []string{"hook", "claude", name}, Timeout: seconds, AsyncRewake: name == "wake"}
+		return grouped(event, name, matcher, h)
 	}
-	wake := one("Stop", "wake", 24*60*60)
-	wake.AsyncRewake = true
-	var list []entry
-	add := func(event, name, matcher string, h hook) {
-		list = append(list, entry{at: []string{"hooks", event}, event: name, value: group{matcher, []hook{h}}})
+	return []entry{
+		one("SessionStart", "session-start", "startup|resume|clear|compact|fork", 10),
+		one("UserPromptSubmit", "prompt", "", 5),
+		one("PostToolBatch", "tool-batch", "", 5),
+		one("Stop", "stop", "", 10),
+		one("Stop", "wake", "", 24*60*60),
+		one("SessionEnd", "session-end", "", 2),
 	}
-	add("SessionStart", "session-start", "startup|resume|clear|compact|fork", one("SessionStart", "session-start", 10))
-	add("UserPromptSubmit", "prompt", "", one("UserPromptSubmit", "prompt", 5))
-	add("PostToolBatch", "tool-batch", "", one("PostToolBatch", "tool-batch", 5))
-	add("Stop", "stop", "", one("Stop", "stop", 10))
-	add("Stop", "wake", "", wake)
-	add("SessionEnd", "session-end", "", one("SessionEnd", "session-end", 2))
-	return list
 }
 
 func (c claude) files(env Env, scope Scope) []file {

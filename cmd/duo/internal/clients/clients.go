@@ -154,6 +154,11 @@ type group struct {
 	Hooks   []hook `json:"hooks"`
 }
 
+// grouped is the entry of a hook in a group of its own. name is what duo calls the event.
+func grouped(event, name, matcher string, h hook) entry {
+	return entry{at: []string{"hooks", event}, event: name, value: group{matcher, []hook{h}}}
+}
+
 // hook is one hook as the clients write it; each uses some of the fields.
 type hook struct {
 	Name          string   `json:"name,omitempty"`

@@ -32,16 +32,15 @@ func (codex) dir(env Env, scope Scope) string {
 func (c codex) folders(env Env) []string { return []string{c.dir(env, User)} }
 
 func (codex) hooks(command string) []entry {
-	var list []entry
-	add := func(event, name, matcher string, seconds int, status string) {
-		h := hook{Type: "command", Command: shellCommand(command, "codex", name), Timeout: seconds, StatusMessage: status}
-		list = append(list, entry{at: []string{"hooks", event}, event: name, value: group{matcher, []hook{h}}})
+	one := func(event, name, matcher string, seconds int, status string) entry {
+		return grouped(event, name, matcher, hook{Type: "command", Command: shellCommand(command, "codex", name), Timeout: seconds, StatusMessage: status})
 	}
-	add("SessionStart", "session-start", "startup|resume|clear", 10, "duo: checking in")
-	add("UserPromptSubmit", "prompt", "", 5, "")
-	add("PostToolUse", "tool", "", 5, "")
-	add("Stop", "stop", "", 10, "")
-	return list
+	return []entry{
+		one("SessionStart", "session-start", "startup|resume|clear", 10, "duo: checking in"),
+		one("UserPromptSubmit", "prompt", "", 5, ""),
+		one("PostToolUse", "tool", "", 5, ""),
+		one("Stop", "stop", "", 10, ""),
+	}
 }
 
 // forwarded are the variables that Codex has to hand on to the server: it starts it with few.

@@ -23,16 +23,15 @@ func (g gemini) folders(env Env) []string { return []string{g.dir(env)} }
 
 // hooks are those of duo. Gemini CLI counts milliseconds.
 func (gemini) hooks(command string) []entry {
-	var list []entry
-	add := func(event, name, matcher string, timeout int) {
-		h := hook{Name: "duo", Type: "command", Command: shellCommand(command, "gemini", name), Timeout: timeout}
-		list = append(list, entry{at: []string{"hooks", event}, event: name, value: group{matcher, []hook{h}}})
+	one := func(event, name, matcher string, timeout int) entry {
+		return grouped(event, name, matcher, hook{Name: "duo", Type: "command", Command: shellCommand(command, "gemini", name), Timeout: timeout})
 	}
-	add("SessionStart", "session-start", "startup|resume|clear", 10_000)
-	add("BeforeAgent", "prompt", "", 5_000)
-	add("AfterTool", "tool", "*", 5_000)
-	add("AfterAgent", "stop", "", 10_000)
-	return list
+	return []entry{
+		one("SessionStart", "session-start", "startup|resume|clear", 10_000),
+		one("BeforeAgent", "prompt", "", 5_000),
+		one("AfterTool", "tool", "*", 5_000),
+		one("AfterAgent", "stop", "", 10_000),
+	}
 }
 
 func (g gemini) files(env Env, scope Scope) []file {

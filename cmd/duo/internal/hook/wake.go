@@ -16,9 +16,8 @@ import (
 const (
 	lookEvery = 500 * time.Millisecond
 	signEvery = 10 * time.Second
-	wakeGap   = 30 * time.Second // between two wakes of an agent
-	waitFor   = 23 * time.Hour   // less than the client lets it wait
-	wakeExit  = 2                // which wakes Claude Code, with what stands on standard error
+	waitFor   = 23 * time.Hour // less than the client lets it wait
+	wakeExit  = 2              // which wakes Claude Code, with what stands on standard error
 )
 
 // wake waits until something asks for the session while it is idle. It ends without a
@@ -101,7 +100,7 @@ func (h *hooked) rouse(me session.Process) (told answer, left bool, err error) {
 			return err
 		}
 		book := session.OpenBook(h.home, b.Agent)
-		may, err := book.Wake(h.Now(), wakeGap)
+		may, err := book.Wake(h.Now(), session.WakeGap)
 		switch {
 		case err != nil:
 			return err
