@@ -388,3 +388,24 @@ func TestFindByModel(t *testing.T) {
 		}
 	})
 }
+
+// TestFindTwice: an id that stands on the last line of one generation and the first of the
+// next is remembered as long as the later of the two.
+func TestFindTwice(t *testing.T) {
+	l, err := convlog.Open(writeLog(t, lines(1, 1)), convlog.Tail{}, nil, unsynced)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	l.SetGeneration(1)
+	for _, id := range []int64{101, 101, 100, 100} { // of the lines 2 to 5
+		e := message("x")
+		e.ID = lineID(id)
+		if err := add(l, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := find(t, l, lineID(101), 2, 0); got != 2 && got != 3 {
+		t.Errorf("the line 3: got %d", got)
+	}
+}

@@ -49,7 +49,7 @@ func (r *recent) add(id uuid.UUID, seq int64) {
 			r.middle = r.from
 		}
 	}
-	if _, known := r.seq(id); !known {
+	if _, known := r.young[id]; !known { // in old it goes sooner
 		r.young[id] = seq
 	}
 }
@@ -68,10 +68,10 @@ func (r *recent) rotate(seq int64) {
 }
 
 func (r *recent) seq(id uuid.UUID) (int64, bool) {
-	if seq, ok := r.young[id]; ok {
+	if seq, ok := r.old[id]; ok {
 		return seq, true
 	}
-	seq, ok := r.old[id]
+	seq, ok := r.young[id]
 	return seq, ok
 }
 
