@@ -555,9 +555,25 @@ func (r *Router) people(names []string, self envelope.Address) ([]envelope.Addre
 // appendIf is append on a condition, nil for none, for what makes the conversation the
 // agent's current one.
 func (r *Router) appendIf(actor Actor, e *envelope.Envelope, only func(conv.State) error) (Outcome, error) {
-	out, err := r.store(actor, e, only)
-	if err == nil {
-		r.setCurrent(actor, e.Conversation)
+	return r.meaning(actor, e.Conversation, func() (Outcome, error) { return r.store(actor, e, only) })
+}
+
+// meaning says something in what becomes the agent's current conversation with it. It is
+// that before: another host may refuse what was said, and take it back, at once.
+func (r *Router) meaning(actor Actor, conversation string, say func() (Outcome, error)) (Outcome, error) {
+	box := mailbox.At(r.home.AgentDir(actor.Agent.Name))
+	before, err := box.Current()
+	if err != nil {
+		before = ""
+	}
+	if conversation != before {
+		r.setCurrent(actor, conversation)
+	}
+	out, err := say()
+	if err != nil && before != conversation {
+		if current, err := box.Current(); err == nil && current == conversation {
+			r.setCurrent(actor, before)
+		}
 	}
 	return out, err
 }

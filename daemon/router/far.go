@@ -154,11 +154,7 @@ func (r *Router) joinFar(ctx context.Context, actor Actor, e *envelope.Envelope,
 	if err := r.introduce(e, state); err != nil {
 		return Outcome{}, err
 	}
-	out, err := r.postTo(ctx, origin, e, state)
-	if err == nil {
-		r.setCurrent(actor, id)
-	}
-	return out, err
+	return r.meaning(actor, id, func() (Outcome, error) { return r.postTo(ctx, origin, e, state) })
 }
 
 // farDirect is the untitled conversation of exactly these people that one of their other
