@@ -20,11 +20,11 @@ const module = "github.com/claude-duo/duo"
 // floors are the packages from the ground up, as DESIGN.md has them in section 12.
 // A package imports what stands on lower floors, never what is beside it or above.
 var floors = [][]string{
-	{"maildir/envelope", "maildir/durable", "maildir/near", "daemon/frame", "docs"},   // words
-	{"maildir", "maildir/convlog", "maildir/mailbox", "maildir/card", "maildir/blob"}, // files
-	{"maildir/fsck", "maildir/session", "daemon/conv", "daemon/call", "daemon/bus", "daemon/presence", "daemon/auth", "daemon/watch", "daemon/index", "daemon/work", "daemon/metrics", "daemon/api", "sync/identity", "sync/link", "sync/spool"}, // parts
+	{"maildir/envelope", "maildir/durable", "maildir/near", "daemon/frame", "daemon/markdown", "docs"}, // words
+	{"maildir", "maildir/convlog", "maildir/mailbox", "maildir/card", "maildir/blob"},                  // files
+	{"maildir/fsck", "maildir/session", "daemon/conv", "daemon/call", "daemon/bus", "daemon/presence", "daemon/auth", "daemon/watch", "daemon/index", "daemon/work", "daemon/metrics", "daemon/api", "daemon/search", "daemon/web", "sync/identity", "sync/link", "sync/spool"}, // parts
 	{"daemon/show", "sync/peer"},
-	{"daemon/text", "sync/peer/peertest", "sync/relay"},
+	{"daemon/text", "daemon/export", "sync/peer/peertest", "sync/relay"},
 	{"daemon/roster", "daemon/ledger", "daemon/client", "daemon/away"},
 	{"daemon/deliver", "daemon/router", "daemon/files", "daemon/offline", "daemon/attend"},
 	{"daemon/desk", "daemon/switchboard", "daemon/copies", "daemon/courier", "daemon/neighbors", "daemon/reach", "daemon/waker"},
@@ -45,6 +45,7 @@ var doors = map[string][]string{
 	"github.com/gofrs/flock":                 {"maildir"},
 	"github.com/google/uuid":                 {"maildir/envelope", "maildir/convlog", "maildir/fsck"},
 	"github.com/gorilla/websocket":           {"daemon/httpd", "daemon/client", "sync/link"},
+	"github.com/microcosm-cc/bluemonday":     {"daemon/markdown"},
 	"github.com/modelcontextprotocol/go-sdk": {"daemon/mcpserver"},
 	"github.com/pelletier/go-toml/v2":        {"maildir", "cmd/duo", "cmd/duo/internal/clients"},
 	"github.com/rogpeppe/go-internal":        {"cmd/duo/internal/clients"},
@@ -52,14 +53,16 @@ var doors = map[string][]string{
 	"github.com/spf13/pflag":                 {"cmd/duo"},
 	"github.com/tailscale/hujson":            {"cmd/duo/internal/clients"},
 	"github.com/tidwall/buntdb":              {"daemon/index"},
+	"github.com/yuin/goldmark":               {"daemon/markdown"},
 	"golang.org/x/sys":                       {"maildir/durable", "maildir/session"},
 	"golang.org/x/time":                      {"daemon/router", "daemon/courier", "daemon/switchboard", "daemon/waker", "sync/peer", "sync/relay"},
 	"golang.org/x/term":                      {"cmd/duo"},
+	"modernc.org/sqlite":                     {"daemon/search"},
 }
 
 // talks is what the command may import of the daemon: it starts one and
 // speaks to it, and what the files say it shows as the daemon would.
-var talks = []string{"daemon", "daemon/api", "daemon/attend", "daemon/client", "daemon/conv", "daemon/frame", "daemon/mcpserver", "daemon/offline", "daemon/reach", "daemon/show", "daemon/text"}
+var talks = []string{"daemon", "daemon/api", "daemon/attend", "daemon/client", "daemon/conv", "daemon/export", "daemon/frame", "daemon/mcpserver", "daemon/offline", "daemon/reach", "daemon/show", "daemon/text"}
 
 // TestFloors reads the source itself: what go list says may come from a cache.
 func TestFloors(t *testing.T) {
