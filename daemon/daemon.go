@@ -40,6 +40,7 @@ import (
 	"github.com/claude-duo/duo/daemon/switchboard"
 	"github.com/claude-duo/duo/daemon/waker"
 	"github.com/claude-duo/duo/daemon/watch"
+	"github.com/claude-duo/duo/daemon/web"
 	"github.com/claude-duo/duo/daemon/work"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/convlog"
@@ -300,12 +301,16 @@ func (h *host) run(ctx context.Context, socket *httpd.Socket, ready func()) erro
 	writers.queue(h.sweeps, 1, h.sweep) // not before: sweeps are one at a time
 	writers.run(func(ctx context.Context) error { return h.settle(ctx, rest) })
 
+	page, err := web.New()
+	if err != nil {
+		h.logger.Error("there is no page", "err", err)
+	}
 	models := mcpserver.NewHandler(h.home, Version(), h.logger)
 	doors.run(models.Run)
 	server := httpd.New(httpd.Parts{
 		Home: h.home, Ledger: h.ledger, Router: h.router, Deliver: h.deliver, Desk: h.desk,
 		Roster: h.roster, Presence: h.presence, Auth: h.auth, Switchboard: h.switchboard, Files: h.files,
-		Peers: h.peers, Copies: h.copies, Door: h.door(), Logger: h.logger, Metrics: h.counts, MCP: models, Status: h.status, Stop: h.stop,
+		Peers: h.peers, Copies: h.copies, Door: h.door(), Logger: h.logger, Metrics: h.counts, MCP: models, Page: page, Status: h.status, Stop: h.stop,
 	})
 	doors.run(func(ctx context.Context) error { return server.Serve(ctx, socket) })
 	h.logger.Info("daemon runs", "path", h.home.Dir, "host", h.home.Host.Name, "socket", h.home.ListenPath(), "took", time.Since(h.started))

@@ -29,6 +29,7 @@ import (
 	"github.com/claude-duo/duo/daemon/roster"
 	"github.com/claude-duo/duo/daemon/router"
 	"github.com/claude-duo/duo/daemon/switchboard"
+	"github.com/claude-duo/duo/daemon/web"
 	"github.com/claude-duo/duo/daemon/work"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/sync/peer"
@@ -64,6 +65,7 @@ type Parts struct {
 	Logger      *slog.Logger
 	Metrics     Metrics      // may be nil
 	MCP         http.Handler // for models; may be nil
+	Page        *web.Page    // for people; may be nil
 	Status      func() api.Status
 	Stop        func() // asks the daemon to end
 }
@@ -150,9 +152,10 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc(mcpPath, s.mcp)
 	mux.HandleFunc(api.RouteAttach, s.attach)
 	mux.HandleFunc(api.RouteAttachment, s.attachment)
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		s.fail(w, r, api.Errorf(api.RouteNotFound, "there is no route %s %s", r.Method, r.URL.Path))
-	})
+	if s.Page != nil {
+		s.Page.Routes(mux, s.noRoute)
+	}
+	mux.HandleFunc("/", s.noRoute)
 	answered := s.counted(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer s.dontGoOn(r)
@@ -162,6 +165,10 @@ func (s *Server) routes() http.Handler {
 		}
 		answered.ServeHTTP(w, r)
 	})
+}
+
+func (s *Server) noRoute(w http.ResponseWriter, r *http.Request) {
+	s.fail(w, r, api.Errorf(api.RouteNotFound, "there is no route %s %s", r.Method, r.URL.Path))
 }
 
 func (s *Server) describedRoutes(mux *http.ServeMux) huma.API {
