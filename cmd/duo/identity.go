@@ -150,13 +150,16 @@ func agentOfFolder(path string) (string, error) {
 	return name, nil
 }
 
+// onlyAgent is the source of an identity that nobody has said.
+const onlyAgent = "only agent"
+
 // fromHome is the only agent of the home, where there is only one.
 func (a *app) fromHome(home *maildir.Home) (*identity, error) {
 	names, err := registered(home, 2)
 	if err != nil || len(names) != 1 {
 		return nil, err
 	}
-	return &identity{Name: names[0], Source: "only agent"}, nil
+	return &identity{Name: names[0], Source: onlyAgent}, nil
 }
 
 const folderBatch = 64
