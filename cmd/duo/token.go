@@ -15,7 +15,8 @@ func newToken(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "token", Short: "Make, list and revoke tokens",
 		Long: `Make, list and revoke tokens: what a program shows that does not come through the
-socket of this user. An agent's own token lies in its folder.`,
+socket of this user. An agent's own token lies in its folder. Whoever signs in on the page
+(duo open) gets one, too, which is good for 30 days.`,
 		Example: "  duo token list", Args: noArgs, ValidArgsFunction: noCompletion,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -63,8 +64,11 @@ func (a *app) createToken(ctx context.Context, observer bool, label string) erro
 // tokenLine describes a token.
 func tokenLine(t api.Token) string {
 	who := "an observer"
-	if t.Agent != "" {
+	switch {
+	case t.Agent != "":
 		who = frame.Line(t.Agent)
+	case t.Role != "":
+		who = "the page, signed in as " + frame.Line(t.Role)
 	}
 	line := frame.Line(t.ID) + " for " + who
 	if t.Label != "" {
@@ -92,6 +96,9 @@ func (a *app) listTokens(ctx context.Context) error {
 			line := tokenLine(t)
 			if t.CreatedAt > 0 {
 				line += ", " + text.Clock(t.CreatedAt, time.Now())
+			}
+			if t.ExpiresAt > 0 {
+				line += ", until " + text.Clock(t.ExpiresAt, time.Now())
 			}
 			a.say("%s", line)
 		}

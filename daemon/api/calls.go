@@ -107,7 +107,9 @@ type Token struct {
 	ID        string `json:"id"`
 	Agent     string `json:"agent,omitempty"` // empty for an observer
 	Label     string `json:"label,omitempty"`
-	CreatedAt int64  `json:"createdAt"` // Unix milliseconds
+	Role      string `json:"role,omitempty"`      // of a person who has signed in on the page: RoleObserver or RoleOperator
+	CreatedAt int64  `json:"createdAt"`           // Unix milliseconds
+	ExpiresAt int64  `json:"expiresAt,omitempty"` // Unix milliseconds; 0 for never
 	Text      string `json:"token,omitempty"`
 }
 

@@ -64,6 +64,7 @@ const (
 	NobodyAvailable      Code = "nobody_available"
 	TokenNotFound        Code = "token_not_found"
 	Unauthorized         Code = "unauthorized" // no token, or a wrong one
+	LoginUsed            Code = "login_used"   // somebody has signed in with the code before
 	ReadOnly             Code = "read_only"    // the token is an observer's
 	WrongHost            Code = "wrong_host"   // the Host or Origin header is not ours
 	StorageFailed        Code = "storage_failed"
@@ -126,6 +127,7 @@ var meanings = map[Code]meaning{
 	CallOver:             {ExitConflict, http.StatusConflict, false},
 	TokenNotFound:        {ExitNotFound, http.StatusNotFound, false},
 	Unauthorized:         {ExitIdentity, http.StatusUnauthorized, false},
+	LoginUsed:            {ExitIdentity, http.StatusUnauthorized, false},
 	ReadOnly:             {ExitIdentity, http.StatusForbidden, false},
 	WrongHost:            {ExitIdentity, http.StatusForbidden, false},
 	StorageFailed:        {ExitUnavailable, http.StatusInsufficientStorage, true},

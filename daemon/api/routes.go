@@ -49,6 +49,10 @@ const (
 	RouteTokens        = "GET /v1/tokens"                       // Tokens; for the operator
 	RouteNewToken      = "POST /v1/tokens"                      // NewToken → Token
 	RouteRevokeToken   = "DELETE /v1/tokens/{id}"               // 204
+	RouteNewLogin      = "POST /v1/session/codes"               // NewLogin → Login; for the operator
+	RouteSignIn        = "POST /v1/session"                     // SignIn → SignedIn; to anybody with a code
+	RouteSession       = "GET /v1/session"                      // Session
+	RouteSignOut       = "DELETE /v1/session"                   // 204; the token is worth nothing then
 	RoutePeers         = "GET /v1/peers"                        // Peers
 	RoutePeer          = "GET /v1/peers/{name}"                 // Peer
 	RouteJoinPeer      = "POST /v1/peers"                       // Join → Peer; for the operator, as all that follow

@@ -1,9 +1,10 @@
 // Package auth knows who may: the tokens of the door for programs that are not on this
-// machine's socket.
+// machine's socket, and of people who have signed in on the page.
 //
 // A token is duo_a_NAME_SECRET, an agent's own, which stands in its folder and nowhere
-// else, or duo_t_ID_SECRET, one that was made with a purpose, of which the home has only
-// the hash. The secret is 256 random bits. A token is compared in constant time.
+// else, or duo_t_ID_SECRET, one that was made with a purpose, or duo_s_ID_SECRET, a
+// person's, which expires; of these two the home has only the hash. The secret is 256
+// random bits. A token is compared in constant time.
 package auth
 
 import (
@@ -50,16 +51,22 @@ var (
 )
 
 // Grant is what a token lets its bearer do: speak for an agent, or where there is none,
-// only watch.
-type Grant struct{ Agent string }
+// only watch, unless it is the operator's.
+type Grant struct {
+	Agent string
+	Role  Role   // of a person who has signed in
+	ID    string // of the token; of an agent's own: the agent's name
+}
 
 // Token describes a token without its secret.
 type Token struct {
 	ID        string `json:"id"`              // of an agent's own: the agent's name
 	Agent     string `json:"agent,omitempty"` // empty for an observer
 	Label     string `json:"label,omitempty"`
-	CreatedAt int64  `json:"createdAt"`      // Unix milliseconds
-	Hash      string `json:"hash,omitempty"` // SHA-256 of the whole token, in hex
+	Role      Role   `json:"role,omitempty"`      // of a person who has signed in
+	CreatedAt int64  `json:"createdAt"`           // Unix milliseconds
+	ExpiresAt int64  `json:"expiresAt,omitempty"` // Unix milliseconds; 0 for never
+	Hash      string `json:"hash,omitempty"`      // SHA-256 of the whole token, in hex
 }
 
 // Keeper keeps the tokens of a home. Its methods may be used by several goroutines.
@@ -67,9 +74,11 @@ type Keeper struct {
 	home *maildir.Home
 	now  func() time.Time
 
-	mu     sync.Mutex
-	tokens []Token
-	broken error // the list cannot be read, and is not written over
+	mu      sync.Mutex
+	tokens  []Token
+	broken  error // the list cannot be read, and is not written over
+	logins  []login
+	guesses guesses
 }
 
 // Open reads the tokens of a home. Where the list cannot be read, only agents' own
@@ -89,7 +98,8 @@ func Open(home *maildir.Home, now func() time.Time) (*Keeper, error) {
 	return k, k.broken
 }
 
-// Check returns what a token lets its bearer do, and ErrUnknown for one that is wrong.
+// Check returns what a token lets its bearer do, and ErrUnknown for one that is wrong or
+// has expired.
 func (k *Keeper) Check(token string) (Grant, error) {
 	kind, id, ok := split(token)
 	if !ok {
@@ -101,13 +111,14 @@ func (k *Keeper) Check(token string) (Grant, error) {
 		if err != nil || subtle.ConstantTimeCompare([]byte(digest(text)), []byte(hash)) != 1 {
 			return Grant{}, ErrUnknown
 		}
-		return Grant{Agent: id}, nil
+		return Grant{Agent: id, ID: id}, nil
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	now := k.now().UnixMilli()
 	for _, t := range k.tokens {
-		if t.ID == id && subtle.ConstantTimeCompare([]byte(t.Hash), []byte(hash)) == 1 {
-			return Grant{Agent: t.Agent}, nil
+		if t.ID == id && subtle.ConstantTimeCompare([]byte(t.Hash), []byte(hash)) == 1 && !t.expired(now) {
+			return Grant{Agent: t.Agent, Role: t.Role, ID: id}, nil
 		}
 	}
 	return Grant{}, ErrUnknown
@@ -125,7 +136,7 @@ func split(token string) (kind, id string, ok bool) {
 	case !ok:
 	case kind == own:
 		return kind, id, envelope.CheckName(id) == nil
-	case kind == made:
+	case kind == made || kind == session:
 		return kind, id, id != ""
 	}
 	return "", "", false
@@ -187,13 +198,18 @@ func (k *Keeper) Create(agent, label string) (text string, t Token, err error) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if len(k.tokens) >= maxTokens {
-		return "", Token{}, fmt.Errorf("%w: there are %d tokens, the most there can be: revoke one", ErrRefused, len(k.tokens))
+	return k.add(made, Token{Agent: agent, Label: label}, k.unexpired())
+}
+
+// add makes a token of a kind beside others. The caller holds the lock.
+func (k *Keeper) add(kind string, t Token, others []Token) (text string, _ Token, err error) {
+	if len(others) >= maxTokens {
+		return "", Token{}, fmt.Errorf("%w: there are %d tokens, the most there can be: revoke one", ErrRefused, len(others))
 	}
-	t = Token{ID: random(5), Agent: agent, Label: label, CreatedAt: k.now().UnixMilli()}
-	text = prefix + made + "_" + t.ID + "_" + random(32)
+	t.ID, t.CreatedAt = random(5), k.now().UnixMilli()
+	text = prefix + kind + "_" + t.ID + "_" + random(32)
 	t.Hash = digest(text)
-	if err := k.write(append(slices.Clone(k.tokens), t)); err != nil {
+	if err := k.write(append(others, t)); err != nil {
 		return "", Token{}, err
 	}
 	t.Hash = ""
@@ -220,7 +236,7 @@ func (k *Keeper) write(tokens []Token) error {
 // without their secrets, oldest first.
 func (k *Keeper) List(agents []string) []Token {
 	k.mu.Lock()
-	list := slices.Clone(k.tokens)
+	list := k.unexpired()
 	k.mu.Unlock()
 	for i := range list {
 		list[i].Hash = ""

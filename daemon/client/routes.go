@@ -183,6 +183,11 @@ func (c *Client) NewToken(ctx context.Context, agent, label string) (api.Token, 
 	return call[api.Token](ctx, c, request{route: api.RouteNewToken, body: api.NewToken{Agent: agent, Label: label}})
 }
 
+// NewLogin makes a link by which one person signs in on the page.
+func (c *Client) NewLogin(ctx context.Context, operator bool) (api.Login, error) {
+	return call[api.Login](ctx, c, request{route: api.RouteNewLogin, body: api.NewLogin{Operator: operator}})
+}
+
 // RevokeToken makes a token worth nothing.
 func (c *Client) RevokeToken(ctx context.Context, id string) error {
 	_, err := call[struct{}](ctx, c, request{route: api.RouteRevokeToken, arg: id})

@@ -1,6 +1,7 @@
 package httpd
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/http"
@@ -9,21 +10,25 @@ import (
 	"strings"
 
 	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/auth"
+	"github.com/gorilla/websocket"
 )
 
 // caller is on whose behalf a request comes.
 type caller struct {
-	agent string // that it speaks for, empty for none
-	own   bool   // it may only do what concerns its agent: it came with the agent's token
-	watch bool   // it may change nothing: it came with an observer's token
-	token string // it came with; empty for the user of the home
+	agent    string // that it speaks for, empty for none
+	own      bool   // it may only do what concerns its agent: it came with the agent's token
+	watch    bool   // it may change nothing: it came with an observer's token
+	operator bool   // it is the page of the one whom the host belongs to, who speaks as api.Human
+	token    string // it came with; empty for the user of the home
 }
 
 // right is what a route asks of its caller.
 type right int
 
 const (
-	reading  right = iota // what a token of any kind lets one do
+	anyone   right = iota // without a token
+	reading               // what a token of any kind lets one do
 	writing               // no observer's
 	speaking              // for an agent
 	ruling                // over the host, as its user does on the local socket
@@ -35,6 +40,9 @@ const bearer = "Bearer "
 // what it asks for. On the local socket it is the user of the home, who may do
 // everything, or with a token the bearer of the token. Elsewhere there has to be one.
 func (s *Server) admit(r *http.Request, need right) (caller, error) {
+	if need == anyone {
+		return caller{}, nil
+	}
 	who, err := s.identify(r)
 	if err != nil {
 		return caller{}, err
@@ -44,7 +52,9 @@ func (s *Server) admit(r *http.Request, need right) (caller, error) {
 		return caller{}, api.Errorf(api.ReadOnly, "the token is an observer's, which speaks for nobody")
 	case who.watch && need != reading:
 		return caller{}, api.Errorf(api.ReadOnly, "the token is an observer's, which changes nothing")
-	case who.own && need == ruling:
+	case who.operator && need == writing:
+		return caller{}, api.Errorf(api.NotAllowed, "the page registers and unregisters nobody").WithNext("duo register NAME")
+	case who.token != "" && need == ruling:
 		return caller{}, api.Errorf(api.NotAllowed, "only the user of the host may do that, on its own socket")
 	case need == speaking && who.agent == "":
 		return caller{}, api.Errorf(api.IdentityRequired, "header %s says for which agent the request speaks", api.AgentHeader).WithNext("duo register NAME")
@@ -54,30 +64,21 @@ func (s *Server) admit(r *http.Request, need right) (caller, error) {
 
 func (s *Server) identify(r *http.Request) (caller, error) {
 	var who caller
-	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), bearer)
+	token := tokenOf(r)
 	switch {
-	case ok:
-		token = strings.TrimSpace(token)
+	case token != "":
 		grant, err := s.Auth.Check(token)
 		if err != nil {
-			return who, api.Errorf(api.Unauthorized, "the token is wrong or was revoked").WithNext("duo token list")
+			return who, api.Errorf(api.Unauthorized, "the token is wrong, was revoked or has expired").WithNext("duo token list")
 		}
-		who = caller{agent: grant.Agent, own: grant.Agent != "", watch: grant.Agent == "", token: token}
+		operator := grant.Role == auth.Operator
+		who = caller{agent: grant.Agent, own: grant.Agent != "", watch: grant.Agent == "" && !operator, operator: operator, token: token}
 	case !isLocal(r.Context()):
 		return who, api.Errorf(api.Unauthorized, "want the header Authorization: Bearer TOKEN: an agent's token is in its folder, the user of the host makes others").
 			WithNext("duo token create")
 	}
-	named := r.Header.Get(api.AgentHeader)
-	switch {
-	case named != "" && who.watch:
-		return who, api.Errorf(api.ReadOnly, "the token is an observer's, which speaks for nobody")
-	case named != "" && who.own && !strings.EqualFold(named, who.agent):
-		return who, api.Errorf(api.NotAllowed, "the token is of agent %q, and does not speak for %q", who.agent, named)
-	case named != "":
-		who.agent = named
-	}
-	if who.agent == "" {
-		return who, nil
+	if err := who.speakAs(r.Header.Get(api.AgentHeader)); err != nil || who.agent == "" {
+		return who, err
 	}
 	c, ok := s.Roster.Get(who.agent)
 	if !ok || c.Unregistered {
@@ -86,6 +87,42 @@ func (s *Server) identify(r *http.Request) (caller, error) {
 	who.agent = c.Name
 	s.Presence.Touch(c.Name)
 	return who, nil
+}
+
+// speakAs makes the caller speak for the agent that the header names, where it may.
+func (who *caller) speakAs(named string) error {
+	switch {
+	case named == "":
+	case who.watch:
+		return api.Errorf(api.ReadOnly, "the token is an observer's, which speaks for nobody")
+	case who.own && !strings.EqualFold(named, who.agent):
+		return api.Errorf(api.NotAllowed, "the token is of agent %q, and does not speak for %q", who.agent, named)
+	case who.operator && !strings.EqualFold(named, api.Human):
+		return api.Errorf(api.NotAllowed, "the page speaks as %q alone, and not for %q", api.Human, named)
+	default:
+		who.agent = named
+	}
+	return nil
+}
+
+// The WebSocket of a browser takes no headers, but a list of protocols: the stream's own,
+// and one that is the token.
+const (
+	streamProtocol = "duo"
+	tokenProtocol  = "bearer."
+)
+
+// tokenOf is the token that a request comes with, empty for none.
+func tokenOf(r *http.Request) string {
+	if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), bearer); ok {
+		return cmp.Or(strings.TrimSpace(token), "-") // to say nothing is to have a wrong one
+	}
+	for _, protocol := range websocket.Subprotocols(r) {
+		if token, ok := strings.CutPrefix(protocol, tokenProtocol); ok {
+			return cmp.Or(token, "-")
+		}
+	}
+	return ""
 }
 
 // mayRead refuses a conversation that does not concern the agent of a caller who sees

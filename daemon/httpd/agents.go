@@ -168,13 +168,15 @@ func (s *Server) tokens(context.Context, caller, none) (api.Tokens, error) {
 	}
 	out := api.Tokens{Tokens: []api.Token{}}
 	for _, t := range s.Auth.List(names) {
-		out.Tokens = append(out.Tokens, tokenOf(t, ""))
+		out.Tokens = append(out.Tokens, describeToken(t, ""))
 	}
 	return out, nil
 }
 
-func tokenOf(t auth.Token, text string) api.Token {
-	return api.Token{ID: t.ID, Agent: t.Agent, Label: t.Label, CreatedAt: t.CreatedAt, Text: text}
+func describeToken(t auth.Token, text string) api.Token {
+	return api.Token{
+		ID: t.ID, Agent: t.Agent, Label: t.Label, Role: string(t.Role), CreatedAt: t.CreatedAt, ExpiresAt: t.ExpiresAt, Text: text,
+	}
 }
 
 func (s *Server) newToken(_ context.Context, _ caller, in withBody) (api.Token, error) {
@@ -196,7 +198,7 @@ func (s *Server) newToken(_ context.Context, _ caller, in withBody) (api.Token, 
 	if err != nil {
 		return api.Token{}, err
 	}
-	return tokenOf(t, text), nil
+	return describeToken(t, text), nil
 }
 
 type idInput struct {

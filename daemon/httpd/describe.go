@@ -20,6 +20,7 @@ var groups = []*huma.Tag{
 	{Name: "conversations", Description: "What is said, in one order for all."},
 	{Name: "calls", Description: "Asking an agent to talk now."},
 	{Name: "hosts", Description: "The hosts that this one is linked with."},
+	{Name: "page", Description: "How a person signs in on the page."},
 	{Name: "host", Description: "The daemon itself."},
 }
 
@@ -55,7 +56,7 @@ var agentHeader = &huma.Param{
 var headers = map[right][]*huma.Param{reading: {agentHeader}, speaking: {agentHeader}, writing: {agentHeader}}
 
 func security(need right) []map[string][]string {
-	if need == ruling { // only on the local socket
+	if need == ruling || need == anyone { // on the local socket, or without a token
 		return []map[string][]string{{}}
 	}
 	return []map[string][]string{{"token": {}}, {}}

@@ -174,6 +174,7 @@ func (s *Server) noRoute(w http.ResponseWriter, r *http.Request) {
 func (s *Server) describedRoutes(mux *http.ServeMux) huma.API {
 	door := newDoor(mux)
 	s.hostRoutes(door)
+	s.sessionRoutes(door)
 	s.agentRoutes(door)
 	s.mailRoutes(door)
 	s.conversationRoutes(door)

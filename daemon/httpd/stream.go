@@ -36,7 +36,7 @@ const (
 // while it writes; fromHere has checked the origin.
 func newUpgrader() *websocket.Upgrader {
 	return &websocket.Upgrader{
-		WriteBufferSize: writeBuffer, WriteBufferPool: new(sync.Pool),
+		WriteBufferSize: writeBuffer, WriteBufferPool: new(sync.Pool), Subprotocols: []string{streamProtocol},
 		CheckOrigin: func(*http.Request) bool { return true },
 	}
 }

@@ -33,12 +33,18 @@ func newOutside(t *testing.T, config string, agents ...string) *outside {
 	h := &host{Host: daemontest.NewWith(t, "http.listen = '127.0.0.1:0'\n"+config, agents...), t: t}
 	h.http = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	o := &outside{host: h}
-	daemontest.Eventually(t, func() (bool, string) {
-		status, err := h.As("").Status(context.Background())
+	o.find()
+	return o
+}
+
+// find asks where the host is reached over TCP.
+func (o *outside) find() {
+	o.t.Helper()
+	daemontest.Eventually(o.t, func() (bool, string) {
+		status, err := o.As("").Status(context.Background())
 		o.address = status.HTTP
 		return o.address != "", fmt.Sprintf("status: %v, want an address", err)
 	})
-	return o
 }
 
 // own is the token in an agent's folder.
