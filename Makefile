@@ -1,6 +1,6 @@
 # duo: see README.md. Needs Go and make; nothing else.
 
-.PHONY: all build test clients demo demo-hosts examples bench crash load fuzz lint docs ci clean
+.PHONY: all build test web-vendor clients demo demo-hosts examples bench crash load fuzz lint docs ci clean
 
 FUZZTIME ?= 10s
 ROUNDS ?= 40
@@ -14,6 +14,11 @@ build:
 test:
 	go vet ./...
 	go test ./...
+
+# The libraries of the page in one file, of the versions in .ci/web; needs npm. The build
+# takes the file as it is.
+web-vendor:
+	sh .ci/web/vendor
 
 # Claude Code, Codex, Gemini CLI and the MCP inspector themselves, installed into a folder
 # of their own: see .ci/clients. Needs npm.

@@ -1,0 +1,520 @@
+// @ts-check
+// What the page knows: the session, the state of its connection, and what the daemon has
+// told of agents, conversations, calls and hosts. Signals hold it; nothing else talks to
+// the daemon.
+//
+// The lists are fetched when a stream is ready, and kept by what the stream says. What a
+// line does not tell in full, such as how much an agent has not read, is fetched again a
+// little later, together with whatever else has grown stale by then.
+
+import { batch, computed, signal } from "./vendor/preact.js";
+import { openStream } from "./stream.js";
+
+/** @typedef {{role: "observer"|"operator", host: string, hostId: string, version: string, human?: string, expiresAt?: number}} Session */
+/** @typedef {{id: string, name: string, address: string, host: string, link?: string, capabilities: string[], description?: string, platform?: string, accepts: string, status: string, note?: string, lastSeen?: number, open: number, unread: number, listening: boolean, wake?: string, unregistered?: boolean, standing?: string, standingReason?: string}} Agent */
+/** @typedef {{seq: number, from: string, type: string, event?: string, preview: string, timestamp: number}} Last */
+/** @typedef {{id: string, ref: string, topic: string, mode: string, open: boolean, turnLimit?: number, turns: number, creator: string, participants: string[], left?: string[], status: string, reason?: string, lastSeq: number, lastTimestamp: number, createdAt: number, last?: Last}} Conversation */
+/** @typedef {{agent: string, state: string, reason?: string, at: number}} Callee */
+/** @typedef {{id: string, ref: string, from: string, to: string[], topic: string, mode?: string, turnLimit?: number, content?: string, state: string, createdAt: number, ringUntil?: number, callees: Callee[], conversation?: string, conversationRef?: string, over?: boolean, next?: string}} Request */
+/** @typedef {{name: string, id: string, key: string, address?: string, via?: string, relay?: boolean, carry?: boolean, state: string, since?: number, problem?: string, problemAt?: number, dialAt?: number, dialled?: boolean, delay?: number, waiting: number, resting?: {conversation: string, seq?: number, fork?: boolean, why: string}[]}} Peer */
+/** @typedef {Record<string, any> & {type: string, from?: string, conversation?: string, seq?: number, timestamp?: number, content?: string}} Envelope */
+/** @typedef {{state: "off"|"connecting"|"live"|"waiting", since: number, why: string, retryAt: number}} Link */
+
+const tokenKey = "duo.token";
+const seenKey = "duo.seen";
+const pageSize = 500; // items in one answer, the most that the daemon gives
+const maxAgents = 5000;
+const firstConversations = 100; // of those that are over
+const maxActive = 2000;
+const maxSeen = 3000; // conversations of which the page remembers what was looked at
+const staleAfter = 1500; // ms until what a line has made stale is fetched
+const peersEvery = 5000; // ms
+const typingFor = 8000; // ms that somebody is held to be typing
+
+/** The session: undefined until it is known, null when there is none. @type {import("./types.js").Signal<Session|null|undefined>} */
+export const session = signal(undefined);
+/** Why there is no session, for a person; empty where there never was one. */
+export const signedOut = signal("");
+/** How the connection is. @type {import("./types.js").Signal<Link>} */
+export const link = signal({ state: "off", since: Date.now(), why: "", retryAt: 0 });
+/** When the daemon was heard last, and when it last told something new; Unix milliseconds, 0 for never. */
+export const heardAt = signal(0);
+export const eventAt = signal(0);
+/** By address. @type {import("./types.js").Signal<Map<string, Agent>>} */
+export const agents = signal(new Map());
+/** By id. @type {import("./types.js").Signal<Map<string, Conversation>>} */
+export const conversations = signal(new Map());
+/** Whether the lists were fetched since the page was opened. */
+export const loaded = signal(false);
+/** How many conversations that are over the daemon has and the page has not fetched. */
+export const olderLeft = signal(0);
+/** By id: the open ones, and those that ended within the last minute. @type {import("./types.js").Signal<Map<string, Request>>} */
+export const requests = signal(new Map());
+/** @type {import("./types.js").Signal<Peer[]>} */
+export const peers = signal([]);
+/** By conversation, who is typing until when. @type {import("./types.js").Signal<Map<string, Map<string, number>>>} */
+export const typing = signal(new Map());
+/** By conversation, the seq up to which somebody has looked at it here. @type {import("./types.js").Signal<Map<string, number>>} */
+export const seen = signal(readSeen());
+
+/** Whether the reader may do more than watch. */
+export const isOperator = computed(() => session.value?.role === "operator");
+
+/** An answer that is an error: RFC 9457, with the codes of docs/api.md. */
+export class Problem extends Error {
+  /** @param {number} status @param {Record<string, any>} body */
+  constructor(status, body) {
+    super(body.detail || body.title || `the daemon answered ${status}`);
+    this.status = status;
+    this.code = /** @type {string} */ (body.code || "");
+    this.next = /** @type {string} */ (body.next || "");
+  }
+}
+
+/**
+ * Asks the daemon. An answer that is no success is thrown as a Problem, and a daemon that
+ * is not there as a Problem with the status 0.
+ * @param {string} method
+ * @param {string} path with its query, below the origin
+ * @param {{body?: unknown, as?: string, key?: string, signal?: AbortSignal}} [options] as: the agent that the request speaks for; key: the same one again is the same message
+ * @returns {Promise<any>}
+ */
+export async function ask(method, path, options = {}) {
+  const response = await fetchRaw(method, path, options);
+  return response.status === 204 ? null : response.json();
+}
+
+/**
+ * Like ask, for an answer that is not JSON.
+ * @param {string} method @param {string} path @param {{body?: unknown, as?: string, key?: string, signal?: AbortSignal}} [options]
+ * @returns {Promise<Response>}
+ */
+export async function fetchRaw(method, path, options = {}) {
+  /** @type {Record<string, string>} */
+  const headers = {};
+  const token = localStorage.getItem(tokenKey);
+  if (token) headers.Authorization = "Bearer " + token;
+  if (options.as) headers["Duo-Agent"] = options.as;
+  if (options.key) headers["Idempotency-Key"] = options.key;
+  if (options.body !== undefined) headers["Content-Type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(path, {
+      method, headers, signal: options.signal, cache: "no-store", credentials: "omit", redirect: "error",
+      body: options.body === undefined ? undefined : JSON.stringify(options.body),
+    });
+  } catch (err) {
+    if (options.signal?.aborted) throw err;
+    throw new Problem(0, { code: "away", detail: "the daemon does not answer", next: "duo up" });
+  }
+  if (response.ok) return response;
+  const problem = new Problem(response.status, await response.json().catch(() => ({})));
+  if (response.status === 401 && token && token === localStorage.getItem(tokenKey)) forget("The session was revoked, or has expired.");
+  throw problem;
+}
+
+/** Begins: takes the login link's code where there is one, and connects. */
+export async function start() {
+  addEventListener("storage", (event) => {
+    if (event.key === tokenKey) void resume(); // another tab has signed in or out
+    if (event.key === seenKey) seen.value = readSeen();
+  });
+  const code = new URLSearchParams(location.hash.slice(1)).get("login");
+  let refused = "";
+  if (code !== null) {
+    history.replaceState(history.state, "", location.pathname + location.search); // a code stays in no history
+    refused = await redeem(code);
+  }
+  await resume(refused);
+}
+
+/** @param {string} code @returns {Promise<string>} why it was refused, empty where it was not */
+async function redeem(code) {
+  try {
+    const { token } = await ask("POST", "/v1/session", { body: { code } });
+    localStorage.setItem(tokenKey, token);
+    return "";
+  } catch (err) {
+    const problem = /** @type {Problem} */ (err);
+    return problem.status === 0 ? "The daemon did not answer; open a new login link when it is back." : "The login link does not work: it was used already, or is older than five minutes.";
+  }
+}
+
+/** Connects with the token that is kept, if there is one. @param {string} [refused] why the login link did not work */
+async function resume(refused = "") {
+  stream.stop();
+  if (!localStorage.getItem(tokenKey)) {
+    forget(refused);
+    return;
+  }
+  try {
+    session.value = await ask("GET", "/v1/session");
+    signedOut.value = "";
+  } catch (err) {
+    if (/** @type {Problem} */ (err).status === 401) {
+      if (refused) signedOut.value = refused;
+      return;
+    }
+  }
+  stream.start();
+}
+
+/** Ends the session, here and at the daemon. */
+export async function signOut() {
+  await ask("DELETE", "/v1/session").catch(() => {}); // a daemon that is away forgets it when it expires
+  forget("You have signed out.");
+}
+
+/** @param {string} why */
+function forget(why) {
+  localStorage.removeItem(tokenKey);
+  stream.stop();
+  batch(() => {
+    session.value = null;
+    signedOut.value = why;
+    loaded.value = false;
+    agents.value = new Map();
+    conversations.value = new Map();
+    requests.value = new Map();
+    peers.value = [];
+    typing.value = new Map();
+  });
+}
+
+/** Tries to connect now, where it waits to do so. */
+export function retryNow() {
+  stream.retry();
+}
+
+// ---- the stream -------------------------------------------------------------------
+
+/** @type {Set<(lines: Envelope[]) => void>} */
+const listeners = new Set();
+/** @type {Set<() => void>} */
+const resumers = new Set();
+/** @type {Map<string, number>} */
+const followed = new Map();
+
+/**
+ * Calls back with whatever the stream carries, in its order: lines of logs, and notices of
+ * the types typing, presence, receipt, call, accept, reject and cancel.
+ * @param {(lines: Envelope[]) => void} listener
+ * @returns {() => void} ends it
+ */
+export function listen(listener) {
+  listeners.add(listener);
+  return () => void listeners.delete(listener);
+}
+
+/**
+ * Calls back whenever the stream is there again after a break: lines of conversations that
+ * are not followed may have been missed.
+ * @param {() => void} listener @returns {() => void} ends it
+ */
+export function onResume(listener) {
+  resumers.add(listener);
+  return () => void resumers.delete(listener);
+}
+
+/**
+ * Sees to it that after a break the stream goes on behind the last line of a conversation
+ * that it has carried, so that none is missed.
+ * @param {string} conversation id @param {number} seq that is known already
+ * @returns {() => void} ends it
+ */
+export function follow(conversation, seq) {
+  followed.set(conversation, Math.max(seq, followed.get(conversation) ?? 0));
+  return () => void followed.delete(conversation);
+}
+
+const stream = openStream({
+  token: () => localStorage.getItem(tokenKey) ?? "",
+  hello: () => ({ op: "subscribe", typing: true, presence: true, receipts: true, after: Object.fromEntries(followed) }),
+  state: (next) => (link.value = next),
+  heard: () => (heardAt.value = Date.now()),
+  ready: () => {
+    if (loaded.value) for (const listener of resumers) listener();
+    void refresh();
+  },
+  lines: take,
+  check: async () => {
+    try {
+      session.value = await ask("GET", "/v1/session");
+      return true;
+    } catch (err) {
+      return /** @type {Problem} */ (err).status !== 401;
+    }
+  },
+  revoked: () => forget("The session was revoked."),
+});
+
+/** @param {Envelope[]} lines */
+function take(lines) {
+  batch(() => {
+    eventAt.value = Date.now();
+    const known = new Map(conversations.value);
+    let changed = false;
+    for (const line of lines) {
+      if (line.type === "presence") meet(line);
+      else if (line.type === "typing") hearTyping(line);
+      else if (line.type === "receipt") makeStale([line.agent]);
+      else if (line.request && !line.seq) wantRequests();
+      else if (line.seq && line.conversation) changed = advance(known, line) || changed;
+    }
+    if (changed) conversations.value = known;
+  });
+  for (const listener of listeners) listener(lines);
+}
+
+/** @param {Envelope} line of presence */
+function meet(line) {
+  const agent = agents.value.get(line.from ?? "");
+  if (!agent) return wantAgents();
+  const next = new Map(agents.value);
+  next.set(agent.address, { ...agent, status: line.status, note: line.content ?? "", lastSeen: line.timestamp ?? agent.lastSeen });
+  agents.value = next;
+  makeStale([agent.address]); // whether it listens, and what it has open
+  if (line.status === "ringing" || agent.status === "ringing") wantRequests();
+}
+
+/** @param {Envelope} line */
+function hearTyping(line) {
+  const next = new Map(typing.value);
+  const who = new Map(next.get(line.conversation ?? ""));
+  if (line.off) who.delete(line.from ?? "");
+  else who.set(line.from ?? "", Date.now() + typingFor);
+  next.set(line.conversation ?? "", who);
+  typing.value = next;
+}
+
+/** Brings a conversation to a line. @param {Map<string, Conversation>} known @param {Envelope} line */
+function advance(known, line) {
+  const id = /** @type {string} */ (line.conversation);
+  const seq = /** @type {number} */ (line.seq);
+  if (followed.has(id)) followed.set(id, Math.max(seq, followed.get(id) ?? 0));
+  const c = known.get(id);
+  if (!c || line.type !== "message") wantConversation(id);
+  if (!c || seq <= c.lastSeq) return false;
+  makeStale(c.participants);
+  stopTyping(id, line.from ?? "");
+  known.set(id, {
+    ...c, lastSeq: seq, lastTimestamp: line.timestamp ?? c.lastTimestamp, turns: c.turns + (line.type === "message" ? 1 : 0),
+    last: { seq, from: line.from ?? "", type: line.type, event: line.event, preview: preview(line.content), timestamp: line.timestamp ?? 0 },
+  });
+  return true;
+}
+
+/** @param {string} conversation @param {string} agent */
+function stopTyping(conversation, agent) {
+  if (typing.value.get(conversation)?.has(agent)) hearTyping({ type: "typing", conversation, from: agent, off: true });
+}
+
+/** @param {string|undefined} text */
+function preview(text) {
+  return (text ?? "").trimStart().slice(0, 160).replace(/\s+/g, " ");
+}
+
+// ---- the lists --------------------------------------------------------------------
+
+/** Fetches all lists. */
+async function refresh() {
+  const results = await Promise.allSettled([loadAgents(), loadConversations(), loadRequests(), loadPeers()]);
+  if (results.some((r) => r.status === "fulfilled")) loaded.value = true;
+}
+
+/** @param {string} path with its query @param {string} field of the answer @param {number} most @returns {Promise<{items: any[], more: number}>} */
+async function pages(path, field, most) {
+  const items = [];
+  let cursor = "";
+  for (;;) {
+    const limit = Math.min(pageSize, most - items.length);
+    const page = await ask("GET", `${path}${path.includes("?") ? "&" : "?"}limit=${limit}${cursor && "&cursor=" + encodeURIComponent(cursor)}`);
+    items.push(...page[field]);
+    if (!page.next || items.length >= most) return { items, more: page.more ?? 0 };
+    cursor = page.next;
+  }
+}
+
+async function loadAgents() {
+  const { items } = await pages("/v1/agents", "agents", maxAgents);
+  agents.value = new Map(items.map((a) => [a.address, a]));
+}
+
+let older = firstConversations;
+
+async function loadConversations() {
+  const [active, damaged, closed] = await Promise.all([
+    pages("/v1/conversations?status=active", "conversations", maxActive),
+    pages("/v1/conversations?status=damaged", "conversations", pageSize),
+    pages("/v1/conversations?status=closed", "conversations", older),
+  ]);
+  batch(() => {
+    olderLeft.value = closed.more;
+    conversations.value = new Map([...active.items, ...damaged.items, ...closed.items].map((c) => [c.id, c]));
+    rememberAll();
+  });
+}
+
+/** Fetches more of the conversations that are over. */
+export async function loadOlder() {
+  older += pageSize;
+  await loadConversations();
+}
+
+/** Fetches conversations that have these words in their topic or among their people. @param {string} text */
+export async function findMore(text) {
+  const { items } = await pages(`/v1/conversations?q=${encodeURIComponent(text)}`, "conversations", 100).catch(() => ({ items: [] }));
+  batch(() => items.forEach(keepConversation));
+}
+
+async function loadRequests() {
+  const { requests: list } = await ask("GET", "/v1/requests");
+  requests.value = new Map(list.map((/** @type {Request} */ r) => [r.id, r]));
+}
+
+async function loadPeers() {
+  const next = (await ask("GET", "/v1/peers")).peers;
+  if (JSON.stringify(next) !== JSON.stringify(peers.value)) peers.value = next;
+}
+
+/** Fetches one conversation and keeps it. @param {string} ref @returns {Promise<Conversation>} */
+export async function loadConversation(ref) {
+  const c = await ask("GET", `/v1/conversations/${encodeURIComponent(ref)}`);
+  keepConversation(c);
+  return c;
+}
+
+/** Takes in a conversation that an answer has described, unless a newer one is known. @param {Conversation} c */
+export function keepConversation(c) {
+  const known = conversations.value.get(c.id);
+  if (known && known.lastSeq > c.lastSeq) return;
+  conversations.value = new Map(conversations.value).set(c.id, { ...c, last: c.last ?? (known?.lastSeq === c.lastSeq ? known.last : undefined) });
+}
+
+/** Takes in an agent that an answer has described. @param {Agent} agent */
+export function keepAgent(agent) {
+  agents.value = new Map(agents.value).set(agent.address, agent);
+}
+
+/** The conversation that a reference or an id names, if the page knows it. @param {string} ref @returns {Conversation|undefined} */
+export function findConversation(ref) {
+  const direct = conversations.value.get(ref);
+  if (direct) return direct;
+  const wanted = ref.toLowerCase();
+  for (const c of conversations.value.values()) if (c.ref === wanted) return c;
+  return undefined;
+}
+
+/** The agent that a name or an address names, if the page knows it. @param {string} name @returns {Agent|undefined} */
+export function findAgent(name) {
+  const wanted = name.toLowerCase();
+  for (const a of agents.value.values()) {
+    if (a.address.toLowerCase() === wanted || (a.name.toLowerCase() === wanted && a.host === session.value?.host)) return a;
+  }
+  return undefined;
+}
+
+// What has grown stale is fetched together, a little later.
+
+/** @param {() => Promise<unknown>} fetch @param {number} wait in milliseconds @returns {() => void} */
+function later(fetch, wait) {
+  let due = false;
+  return () => {
+    if (due) return;
+    due = true;
+    setTimeout(() => {
+      due = false;
+      fetch().catch(() => {}); // the stream tells when the daemon is away
+    }, wait);
+  };
+}
+
+const wantAgents = later(loadAgents, staleAfter);
+const wantRequests = later(loadRequests, 150);
+
+/** @type {Set<string>} */
+const staleAgents = new Set();
+const fetchStale = later(async () => {
+  const names = [...staleAgents];
+  staleAgents.clear();
+  if (names.length > 12) return loadAgents();
+  const fresh = await Promise.all(names.map((name) => ask("GET", `/v1/agents/${encodeURIComponent(name)}`).catch(() => null)));
+  const next = new Map(agents.value);
+  for (const agent of fresh) if (agent) next.set(agent.address, agent);
+  agents.value = next;
+}, staleAfter);
+
+/** @param {string[]} addresses */
+function makeStale(addresses) {
+  for (const address of addresses) if (agents.value.has(address)) staleAgents.add(address);
+  if (staleAgents.size > 0) fetchStale();
+}
+
+/** @type {Set<string>} */
+const staleConversations = new Set();
+const fetchConversations = later(async () => {
+  const ids = [...staleConversations];
+  staleConversations.clear();
+  if (ids.length > 30) return loadConversations();
+  await Promise.all(ids.map((id) => loadConversation(id).catch(() => null)));
+}, 200);
+
+/** @param {string} id */
+function wantConversation(id) {
+  staleConversations.add(id);
+  fetchConversations();
+}
+
+setInterval(() => {
+  if (link.value.state !== "live" || document.hidden) return;
+  loadPeers().catch(() => {});
+}, peersEvery);
+
+setInterval(() => {
+  const now = Date.now();
+  for (const r of requests.value.values()) {
+    if (r.state === "ringing" && r.ringUntil && r.ringUntil < now) return wantRequests(); // the daemon knows the outcome
+  }
+}, 1000);
+
+// ---- what was looked at -----------------------------------------------------------
+
+/** @returns {Map<string, number>} */
+function readSeen() {
+  try {
+    return new Map(JSON.parse(localStorage.getItem(seenKey) ?? "[]"));
+  } catch {
+    return new Map();
+  }
+}
+
+/** Notes that a conversation was looked at, up to a line. @param {string} id @param {number} seq */
+export function look(id, seq) {
+  if ((seen.value.get(id) ?? 0) >= seq) return;
+  const next = new Map(seen.value);
+  next.delete(id); // the newest are at the end
+  keepSeen(next.set(id, seq));
+}
+
+/** How many lines of a conversation came since somebody has looked at it here. @param {Conversation} c */
+export function unseen(c) {
+  return Math.max(0, c.lastSeq - (seen.value.get(c.id) ?? c.lastSeq));
+}
+
+// rememberAll takes what there is when the page first meets a conversation as looked at.
+function rememberAll() {
+  const next = new Map(seen.value);
+  const isFirst = next.size === 0;
+  for (const c of conversations.value.values()) if (!next.has(c.id)) next.set(c.id, isFirst || c.status !== "active" ? c.lastSeq : 0);
+  if (next.size > seen.value.size) keepSeen(next);
+}
+
+/** @param {Map<string, number>} next */
+function keepSeen(next) {
+  for (const id of next.keys()) {
+    if (next.size <= maxSeen) break;
+    next.delete(id);
+  }
+  seen.value = next;
+  localStorage.setItem(seenKey, JSON.stringify([...next]));
+}
