@@ -60,6 +60,14 @@ func NewWith(t testing.TB, config string, agents ...string) *Host {
 	return h
 }
 
+// At starts the daemon of a home that is there already.
+func At(t testing.TB, dir string) *Host {
+	t.Helper()
+	h := &Host{Dir: dir, t: t}
+	h.Start()
+	return h
+}
+
 // Start starts the daemon, and stops it when the test ends.
 func (h *Host) Start() {
 	h.t.Helper()
