@@ -135,3 +135,8 @@ func (s *scene) start() *daemontest.Host {
 func says(from, content string, after time.Duration) envelope.Envelope {
 	return envelope.Envelope{Type: envelope.Message, From: envelope.Address{Name: from}, Content: content, Timestamp: int64(after)}
 }
+
+// message is a draft of a message to an agent.
+func message(to, content string) *envelope.Envelope {
+	return &envelope.Envelope{Type: envelope.Message, To: []string{to}, Content: content}
+}
