@@ -109,7 +109,7 @@ export async function fetchRaw(method, path, options = {}) {
   }
   if (response.ok) return response;
   const problem = new Problem(response.status, await response.json().catch(() => ({})));
-  if (response.status === 401 && token && token === localStorage.getItem(tokenKey)) forget("The session was revoked, or has expired.");
+  if (problem.code === "unauthorized" && token && token === localStorage.getItem(tokenKey)) forget("The session was revoked, or has expired.");
   throw problem;
 }
 
@@ -151,7 +151,7 @@ async function resume(refused = "") {
     session.value = await ask("GET", "/v1/session");
     signedOut.value = "";
   } catch (err) {
-    if (/** @type {Problem} */ (err).status === 401) {
+    if (/** @type {Problem} */ (err).code === "unauthorized") {
       if (refused) signedOut.value = refused;
       return;
     }
@@ -242,7 +242,7 @@ const stream = openStream({
       session.value = await ask("GET", "/v1/session");
       return true;
     } catch (err) {
-      return /** @type {Problem} */ (err).status !== 401;
+      return /** @type {Problem} */ (err).code !== "unauthorized";
     }
   },
   revoked: () => forget("The session was revoked."),
