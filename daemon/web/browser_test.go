@@ -288,30 +288,41 @@ type element struct {
 // find waits for the one part of the page with a role and a name that contains a text.
 func (p *tab) find(role, name string) element {
 	p.t.Helper()
-	var found []cdp.BackendNodeID
-	var names []string
-	what := fmt.Sprintf("one %s %q", role, name)
-	p.until(what, func() bool {
-		found, names = p.query(role, name)
+	return p.findIn(0, role, name)
+}
+
+// find waits for the one part of the element with a role and a name that contains a text.
+func (e element) find(role, name string) element {
+	e.p.t.Helper()
+	return e.p.findIn(e.node, role, name)
+}
+
+func (p *tab) findIn(root cdp.BackendNodeID, role, name string) element {
+	p.t.Helper()
+	var found []element
+	p.until(fmt.Sprintf("one %s %q", role, name), func() bool {
+		found = p.query(root, role, name)
 		return len(found) == 1
 	})
-	return element{p, found[0], names[0]}
+	return found[0]
 }
 
 // count says how many parts of the page have a role and a name that contains a text.
-func (p *tab) count(role, name string) int {
-	found, _ := p.query(role, name)
-	return len(found)
-}
+func (p *tab) count(role, name string) int { return len(p.query(0, role, name)) }
 
-func (p *tab) query(role, name string) (found []cdp.BackendNodeID, names []string) {
-	root, err := chromedp.Call(p.ctx, dom.GetDocument, dom.GetDocumentParams{})
-	if err != nil {
-		return nil, nil
+// query finds what is not hidden from assistive technology, below a node or in all of the
+// page.
+func (p *tab) query(root cdp.BackendNodeID, role, name string) (found []element) {
+	if root == 0 {
+		document, err := chromedp.Call(p.ctx, dom.GetDocument, dom.GetDocumentParams{})
+		if err != nil {
+			return nil // the page is just being replaced
+		}
+		root = document.Root.BackendNodeID
 	}
-	all, err := chromedp.Call(p.ctx, accessibility.QueryAXTree, accessibility.QueryAXTreeParams{BackendNodeID: root.Root.BackendNodeID, Role: role})
+	all, err := chromedp.Call(p.ctx, accessibility.QueryAXTree, accessibility.QueryAXTreeParams{BackendNodeID: root, Role: role})
 	if err != nil {
-		return nil, nil
+		return nil
 	}
 	for _, node := range all.Nodes {
 		var text string
@@ -319,13 +330,13 @@ func (p *tab) query(role, name string) (found []cdp.BackendNodeID, names []strin
 			_ = json.Unmarshal(node.Name.Value, &text) // no text is an empty name
 		}
 		if !node.Ignored && strings.Contains(text, name) {
-			found, names = append(found, node.BackendDOMNodeID), append(names, text)
+			found = append(found, element{p, node.BackendDOMNodeID, role + " " + text})
 		}
 	}
-	return found, names
+	return found
 }
 
-// call calls a function with the element as this.
+// callOn calls a function with the element as this.
 func callOn[T any](e element, function string) T {
 	e.p.t.Helper()
 	var value T
@@ -342,6 +353,24 @@ func callOn[T any](e element, function string) T {
 		e.p.t.Fatalf("call %s on %s: %v %s", function, e.what, err, daemontest.JSON(result.ExceptionDetails))
 	}
 	return value
+}
+
+// shows waits until the element has a text.
+func (e element) shows(text string) {
+	e.p.t.Helper()
+	e.p.until(e.what+" shows "+quoted(text), func() bool { return strings.Contains(e.text(), text) })
+}
+
+// hides waits until the element does not have a text.
+func (e element) hides(text string) {
+	e.p.t.Helper()
+	e.p.until(e.what+" hides "+quoted(text), func() bool { return !strings.Contains(e.text(), text) })
+}
+
+// text is what the element shows, its lines joined by spaces.
+func (e element) text() string {
+	e.p.t.Helper()
+	return strings.Join(strings.Fields(callOn[string](e, `function() { return this.innerText }`)), " ")
 }
 
 // click clicks with the mouse on the middle of the element.

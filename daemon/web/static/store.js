@@ -29,6 +29,7 @@ const maxActive = 2000;
 const maxSeen = 3000; // conversations of which the page remembers what was looked at
 const staleAfter = 1500; // ms until what a line has made stale is fetched
 const peersEvery = 5000; // ms
+const agentsEvery = 15000; // ms: nothing tells that somebody begins to listen, or how it is woken
 const typingFor = 8000; // ms that somebody is held to be typing
 
 /** The session: undefined until it is known, null when there is none. @type {import("./types.js").Signal<Session|null|undefined>} */
@@ -456,7 +457,8 @@ const fetchConversations = later(async () => {
   const ids = [...staleConversations];
   staleConversations.clear();
   if (ids.length > 30) return loadConversations();
-  await Promise.all(ids.map((id) => loadConversation(id).catch(() => null)));
+  const fresh = await Promise.all(ids.map((id) => loadConversation(id).catch(() => null)));
+  makeStale(fresh.flatMap((c) => c?.participants ?? []));
 }, 200);
 
 /** @param {string} id */
@@ -469,6 +471,11 @@ setInterval(() => {
   if (link.value.state !== "live" || document.hidden) return;
   loadPeers().catch(() => {});
 }, peersEvery);
+
+setInterval(() => {
+  if (link.value.state !== "live" || document.hidden) return;
+  loadAgents().catch(() => {});
+}, agentsEvery);
 
 setInterval(() => {
   const now = Date.now();
