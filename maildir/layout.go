@@ -190,7 +190,11 @@ var ErrRunning = errors.New("a daemon is already running")
 // LockDaemon takes the home for one daemon, until release is called or the process
 // ends. It returns ErrRunning where another one has it.
 func (h *Home) LockDaemon() (release func() error, err error) {
-	path := h.LockPath()
+	return h.lock(h.LockPath(), ErrRunning)
+}
+
+// lock locks the file path, and returns the error taken where somebody else has it.
+func (h *Home) lock(path string, taken error) (release func() error, err error) {
 	if err := durable.CheckRegular(path); err != nil {
 		return nil, fmt.Errorf("lock home: %w; remove it", err)
 	}
@@ -200,7 +204,7 @@ func (h *Home) LockDaemon() (release func() error, err error) {
 		return nil, fmt.Errorf("lock home: %w", err)
 	}
 	if !ok {
-		return nil, fmt.Errorf("home %q: %w", h.Dir, ErrRunning)
+		return nil, fmt.Errorf("home %q: %w", h.Dir, taken)
 	}
 	return lock.Unlock, nil
 }

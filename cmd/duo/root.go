@@ -90,7 +90,7 @@ func newRoot(a *app) *cobra.Command {
 	add(groupRead, newInbox(a), newRead(a), newPoll(a), newWait(a), newWatch(a), newList(a), newLog(a), newReceipts(a), newGet(a), newExport(a))
 	add(groupIntegrate, newInstall(a), newUninstall(a), newMCP(a), newAttend(a), newGuide(a))
 	add(groupHosts, newPair(a), newPeer(a))
-	add(groupHost, newDaemon(a), newUp(a), newDown(a), newStatus(a), newOpen(a), newDoctor(a), newFsck(a), newConfig(a), newToken(a), newVersion(a), newCompletion(a))
+	add(groupHost, newDaemon(a), newUp(a), newDown(a), newStatus(a), newOpen(a), newDoctor(a), newFsck(a), newImport(a), newConfig(a), newToken(a), newVersion(a), newCompletion(a))
 	root.AddCommand(newHook(a))
 	return root
 }

@@ -50,7 +50,8 @@ const (
 	TurnLimitReached     Code = "turn_limit_reached"
 	NobodyElse           Code = "nobody_else"
 	KeyReused            Code = "key_reused"
-	FileExists           Code = "file_exists" // of duo get
+	FileExists           Code = "file_exists" // of duo get and duo export
+	LogDiffers           Code = "log_differs" // of duo import
 	Damaged              Code = "damaged"
 	CheckFailed          Code = "check_failed" // of duo doctor
 	TooLarge             Code = "too_large"
@@ -114,6 +115,7 @@ var meanings = map[Code]meaning{
 	NobodyElse:           {ExitConflict, http.StatusConflict, false},
 	KeyReused:            {ExitConflict, http.StatusConflict, false},
 	FileExists:           {ExitConflict, http.StatusConflict, false},
+	LogDiffers:           {ExitConflict, http.StatusConflict, false},
 	Damaged:              {ExitError, http.StatusConflict, false},
 	CheckFailed:          {ExitError, http.StatusConflict, false},
 	TooLarge:             {ExitLimited, http.StatusRequestEntityTooLarge, false},

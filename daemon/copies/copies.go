@@ -53,7 +53,7 @@ type Service struct {
 
 	mu     sync.Mutex
 	topics map[string]*topic          // the conversations between hosts
-	unused map[string]map[string]bool // by id of the origin: replicas in which no agent of this host ever was
+	unused map[string]map[string]bool // by id of the origin: replicas that have no reason to be here yet
 	lines  map[string]*line           // by id of the host, the links that are up
 	rests  map[string][]Problem       // by id of the host, of its last link
 	fars   map[string]*far            // by name of the host
@@ -116,7 +116,7 @@ func (s *Service) Learn(conversation string, state conv.State) {
 	}
 	if !s.own(state) {
 		s.topic(conversation)
-		s.use(state.Origin, conversation, ours)
+		s.use(state.Origin, conversation, ours || s.Ledger.Imported(conversation) > 0)
 	}
 	if t := s.topics[conversation]; t != nil {
 		t.origin = state.Origin
@@ -177,7 +177,8 @@ func (s *Service) topic(conversation string) *topic {
 	return t
 }
 
-// use notes whether an agent of this host is or was in a replica.
+// use notes whether a replica has a reason to be here: an agent of this host is or was in
+// it, or it was imported.
 func (s *Service) use(origin, conversation string, used bool) {
 	if used {
 		delete(s.unused[origin], conversation)

@@ -184,9 +184,11 @@ func (d *Deliverer) reader(name string) (*reader, error) {
 }
 
 // fit makes what is known of an agent, which was at a line, fit the log of a conversation
-// as it was found after that: its last line, and whether it is over for the agent.
+// as it was found after that: its last line, and whether it is over for the agent. What
+// was imported is behind it.
 func (d *Deliverer) fit(r *reader, conversation string, was, last int64, over bool) {
 	r.fit(conversation, over)
+	defer func() { r.skip(conversation, min(d.ledger.Imported(conversation), last)) }()
 	if r.cut(conversation, was, last) {
 		d.logger.Warn("cursor was ahead of its log", "agent", r.name, "conv", conversation, "seq", was, "last", last)
 	}

@@ -264,6 +264,19 @@ func (r *reader) mark(conversation string) *mark {
 	return m
 }
 
+// skip notes that the agent has nothing to get of the lines through one. It tells nobody:
+// the agent has not got further.
+func (r *reader) skip(conversation string, through int64) {
+	if through == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m := r.mark(conversation); m.passed < through {
+		m.passed, m.top = through, max(m.top, through)
+	}
+}
+
 // shownBefore reports whether the agent was shown a line before the daemon started,
 // behind one that it was not shown.
 func (r *reader) shownBefore(conversation string, seq int64) bool {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/claude-duo/duo/daemon/bus"
 	"github.com/claude-duo/duo/daemon/conv"
+	"github.com/claude-duo/duo/daemon/ledger"
 	"github.com/claude-duo/duo/maildir/envelope"
 )
 
@@ -13,6 +14,7 @@ import (
 // conversations, changes nothing, and nobody waits for it.
 type Observer struct {
 	feed
+	ledger *ledger.Ledger
 	filter Filter
 	close  func()
 }
@@ -20,7 +22,7 @@ type Observer struct {
 // Observe begins to watch. Where the filter names no line to begin behind, that is what
 // is new from now on. The caller calls Close.
 func (d *Deliverer) Observe(filter Filter) *Observer {
-	o := &Observer{filter: filter}
+	o := &Observer{ledger: d.ledger, filter: filter}
 	o.feed = newFeed(d.ledger, d.bus.Subscribe(bus.All), o)
 	d.observers.Add(1)
 	o.close = sync.OnceFunc(func() {
@@ -46,7 +48,7 @@ func (o *Observer) start(conversation string, state conv.State, first int64) int
 	if first == 0 {
 		return state.LastSeq
 	}
-	return first - 1
+	return max(first-1, o.ledger.Imported(conversation))
 }
 
 func (o *Observer) takes(_ string, e *envelope.Envelope, _ conv.State) bool { return e.Type != "" }

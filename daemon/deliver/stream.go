@@ -194,7 +194,7 @@ func (s *Stream) start(id string, state conv.State, _ int64) int64 {
 	if after, ok := s.filter.After[id]; ok {
 		return after
 	}
-	behind := s.begin[id].seen
+	behind := max(s.begin[id].seen, s.d.ledger.Imported(id))
 	if m, ok := state.Member(s.agent); ok {
 		behind = max(behind, m.First()-1)
 	}

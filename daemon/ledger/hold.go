@@ -116,6 +116,7 @@ func (c *conversation) activate() error {
 	s, ok := c.ledger.load(c.id)
 	if !ok || !s.Tail.Suits(info) {
 		s = snapshot{}
+		c.ledger.learnImported() // it may be a log that has come just now
 	}
 	log, err := convlog.Open(path, s.Tail, c.observe, c.ledger.opts.Log)
 	if err != nil {

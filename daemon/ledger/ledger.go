@@ -73,6 +73,9 @@ type Ledger struct {
 	open   map[string]*list.Element // of *conversation
 	recent *list.List               // most recently used first
 	paused map[string]time.Time     // conversations that take no new lines, until when
+
+	imported map[string]int64 // as the home has noted it; see Imported
+	noted    fs.FileInfo      // of the file that notes it, nil for none
 }
 
 // Open opens the ledger of a home.
@@ -93,10 +96,36 @@ func Open(home *maildir.Home, x *index.Index, follower Follower, opts Options) (
 	if err := maildir.RemoveTemps(home.ConversationsDir()); err != nil {
 		return nil, err
 	}
-	return &Ledger{
+	l := &Ledger{
 		home: home, index: x, follower: follower, opts: opts, refs: maildir.NewRefs(ids),
 		open: make(map[string]*list.Element), recent: list.New(), paused: make(map[string]time.Time),
-	}, nil
+	}
+	l.learnImported()
+	return l, nil
+}
+
+// learnImported reads what was imported. An import notes it before there is the log.
+func (l *Ledger) learnImported() {
+	info, _ := os.Stat(l.home.ImportedPath()) // nil for none: nothing was imported
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if info == nil || l.noted != nil && os.SameFile(info, l.noted) { // it is replaced, and never changed
+		return
+	}
+	imported, err := l.home.Imported()
+	if err != nil {
+		l.opts.Logger.Warn("what was imported is not read", "path", l.home.ImportedPath(), "err", err)
+		return
+	}
+	l.imported, l.noted = imported, info
+}
+
+// Imported is the line through which a conversation is history, of which nobody is told,
+// and 0 where it was not imported.
+func (l *Ledger) Imported(id string) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.imported[id]
 }
 
 // Close waits for who uses a log and closes the logs. Everything that was
@@ -290,6 +319,7 @@ func (l *Ledger) Refresh(ctx context.Context, id string) error {
 			c.announce() // another goroutine may have read the lines and not told yet
 			return nil
 		}
+		l.learnImported() // before anybody is told of lines that were imported
 		err := c.refresh(ctx)
 		if err == nil && c.abandoned() {
 			err = c.update(ctx, func(*convlog.Tx) error { return nil }, nil) // who writes ends the last line

@@ -34,6 +34,9 @@ func Home(dir string) (HomeReport, error) {
 		return HomeReport{}, err
 	}
 	c := &homeCheck{home: home, HomeReport: HomeReport{Dir: dir}, agents: make(map[string]*agent), about: make(map[string][]*agent), lacking: make(map[string]bool)}
+	if c.imported, err = home.Imported(); err != nil {
+		return HomeReport{}, err
+	}
 	// Agents first: the logs that are read later have every line that an inbox has.
 	if err := c.readAgents(); err != nil {
 		return HomeReport{}, err
@@ -62,6 +65,8 @@ type homeCheck struct {
 	agents  map[string]*agent   // by folder name
 	about   map[string][]*agent // by conversation: whose files speak of it
 	lacking map[string]bool     // files of messages, by path, that are gone
+
+	imported map[string]int64 // by conversation: the line through which it is history
 }
 
 func (c *homeCheck) readAgents() error {
@@ -163,7 +168,7 @@ func (p *pass) line(at entry) {
 		p.attached(at)
 		item := mailbox.ItemOf(p.id, at.seq, e.Timestamp)
 		for key, a := range p.in {
-			if owed(e, key) {
+			if owed(e, key) && at.seq > p.imported[p.id] {
 				a.owed(item, at)
 			}
 		}
