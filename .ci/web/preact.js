@@ -4,5 +4,5 @@ import htm from "htm";
 
 export { h, render, Fragment, createContext, createRef } from "preact";
 export { useState, useEffect, useLayoutEffect, useRef, useMemo, useCallback, useContext, useId, useReducer } from "preact/hooks";
-export { signal, computed, effect, batch, untracked, useSignal, useComputed, useSignalEffect } from "@preact/signals";
+export { Signal, signal, computed, effect, batch, untracked, useSignal, useComputed, useSignalEffect } from "@preact/signals";
 export const html = htm.bind(h);

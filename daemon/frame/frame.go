@@ -54,7 +54,10 @@ func visible(s, keep string) string {
 	}
 	var b strings.Builder
 	b.WriteString(s[:i])
-	before, _ := utf8.DecodeLastRuneInString(s[:i])
+	before := rune(0)
+	if i > 0 {
+		before, _ = utf8.DecodeLastRuneInString(s[:i])
+	}
 	for i < len(s) {
 		r, size := utf8.DecodeRuneInString(s[i:])
 		switch {

@@ -24,6 +24,7 @@ func TestLine(t *testing.T) {
 		"real replacement \uFFFD":         "real replacement \uFFFD",
 		"⚠\uFE0F good":                    "⚠\uFE0F good",
 		"a\uFE0F⚠\uFE0F\uFE0F":            "a\\u{FE0F}⚠\uFE0F\\u{FE0F}",
+		"\uFE0Fa":                         "\\u{FE0F}a",
 		"tag \U000E0041\U000E0042":        `tag \u{E0041}\u{E0042}`,
 		"line\u2028and\u2029para\u0085nl": `line\u{2028}and\u{2029}para\u{85}nl`,
 		"hangul \u3164 filler":            `hangul \u{3164} filler`,

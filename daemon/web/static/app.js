@@ -19,10 +19,14 @@ import { onKey } from "./keys.js";
 
 /** What lies over the page: the switcher, the help, the drawer of agents, or nothing. */
 const over = signal("");
-const close = () => (over.value = "");
+
+/** Closes what lies over the page, or only what is named. @param {string} [which] */
+function close(which = over.value) {
+  if (over.value === which) over.value = "";
+}
 
 function Page() {
-  useEffect(() => close(), [route.value]);
+  useEffect(() => close(), [route.value.visit]);
   if (session.value === undefined) return html`<main id="main" class="alone"><p class="empty">Connecting…</p></main>`;
   if (session.value === null) return html`<${SignIn} />`;
   return html`<a class="skip" href="#main" data-jump onClick=${skip}>Skip to the main part</a>
@@ -31,11 +35,11 @@ function Page() {
     <div class="columns at-${route.value.name}">
       <${Conversations} />
       <main id="main" tabindex="-1"><${View} /></main>
-      ${over.value === "agents" && html`<div class="shade" onClick=${close}></div>`}
-      <${Agents} open=${over.value === "agents"} onClose=${close} />
+      ${over.value === "agents" && html`<div class="shade" onClick=${() => close()}></div>`}
+      <${Agents} open=${over.value === "agents"} onClose=${() => close()} />
     </div>
-    ${over.value === "switcher" && html`<${Switcher} onClose=${close} />`}
-    ${over.value === "help" && html`<${Help} onClose=${close} />`}
+    ${over.value === "switcher" && html`<${Switcher} onClose=${() => close("switcher")} />`}
+    ${over.value === "help" && html`<${Help} onClose=${() => close("help")} />`}
     ${toasted.value && html`<p class="toast" aria-hidden="true">${toasted.value}</p>`}`;
 }
 
@@ -82,7 +86,7 @@ onKey({
   "g t": () => navigate("/talk"),
   "g o": () => navigate("/"),
   "g s": () => navigate("/search"),
-  escape: close,
+  escape: () => close(),
 });
 
 /** @param {string} id */

@@ -2,10 +2,10 @@
 // The overview, an agent, a call, and what stands where nobody is signed in.
 
 import { useEffect, useState } from "./vendor/preact.js";
-import { Ago, Avatar, Countdown, Failure, Heading, Name, Peer, State, copy, count, day, exact, html, local, visible } from "./ui.js";
-import { agentPath, conversationPath, requestPath } from "./router.js";
-import { agents, ask, conversations, findAgent, isOperator, keepAgent, loaded, requests, session, signedOut } from "./store.js";
-import { ConversationRow, Standing, Topic, happened, sortedAgents, stateOf, turns, waits } from "./lists.js";
+import { Ago, Avatar, Countdown, Failure, Heading, Name, Peer, State, copy, count, exact, html, local, visible } from "./ui.js";
+import { conversationPath, requestPath } from "./router.js";
+import { ask, conversations, findAgent, isOperator, keepAgent, loaded, requests, signedOut } from "./store.js";
+import { ConversationRow, Standing, Topic, happened, sortedAgents, stateOf, waits } from "./lists.js";
 import { StandingControls } from "./operator.js";
 
 /** @typedef {import("./store.js").Agent} Agent */

@@ -47,7 +47,7 @@ function decode(text) {
   }
 }
 
-/** The view that the address names. @type {import("./types.js").Signal<Route>} */
+/** The view that the address names. @type {import("./vendor/preact.js").Signal<Route>} */
 export const route = signal(parse(location));
 
 /**

@@ -32,30 +32,30 @@ const peersEvery = 5000; // ms
 const agentsEvery = 15000; // ms: nothing tells that somebody begins to listen, or how it is woken
 const typingFor = 8000; // ms that somebody is held to be typing
 
-/** The session: undefined until it is known, null when there is none. @type {import("./types.js").Signal<Session|null|undefined>} */
+/** The session: undefined until it is known, null when there is none. @type {import("./vendor/preact.js").Signal<Session|null|undefined>} */
 export const session = signal(undefined);
 /** Why there is no session, for a person; empty where there never was one. */
 export const signedOut = signal("");
-/** How the connection is. @type {import("./types.js").Signal<Link>} */
-export const link = signal({ state: "off", since: Date.now(), why: "", retryAt: 0 });
+/** How the connection is. */
+export const link = signal(/** @type {Link} */ ({ state: "off", since: Date.now(), why: "", retryAt: 0 }));
 /** When the daemon was heard last, and when it last told something new; Unix milliseconds, 0 for never. */
 export const heardAt = signal(0);
 export const eventAt = signal(0);
-/** By address. @type {import("./types.js").Signal<Map<string, Agent>>} */
+/** By address. @type {import("./vendor/preact.js").Signal<Map<string, Agent>>} */
 export const agents = signal(new Map());
-/** By id. @type {import("./types.js").Signal<Map<string, Conversation>>} */
+/** By id. @type {import("./vendor/preact.js").Signal<Map<string, Conversation>>} */
 export const conversations = signal(new Map());
 /** Whether the lists were fetched since the page was opened. */
 export const loaded = signal(false);
 /** How many conversations that are over the daemon has and the page has not fetched. */
 export const olderLeft = signal(0);
-/** By id: the open ones, and those that ended within the last minute. @type {import("./types.js").Signal<Map<string, Request>>} */
+/** By id: the open ones, and those that ended within the last minute. @type {import("./vendor/preact.js").Signal<Map<string, Request>>} */
 export const requests = signal(new Map());
-/** @type {import("./types.js").Signal<Peer[]>} */
+/** @type {import("./vendor/preact.js").Signal<Peer[]>} */
 export const peers = signal([]);
-/** By conversation, who is typing until when. @type {import("./types.js").Signal<Map<string, Map<string, number>>>} */
+/** By conversation, who is typing until when. @type {import("./vendor/preact.js").Signal<Map<string, Map<string, number>>>} */
 export const typing = signal(new Map());
-/** By conversation, the seq up to which somebody has looked at it here. @type {import("./types.js").Signal<Map<string, number>>} */
+/** By conversation, the seq up to which somebody has looked at it here. @type {import("./vendor/preact.js").Signal<Map<string, number>>} */
 export const seen = signal(readSeen());
 
 /** Whether the reader may do more than watch. */

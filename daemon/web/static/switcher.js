@@ -2,9 +2,9 @@
 // The quick switcher over agents, conversations and views, and the help.
 
 import { useEffect, useMemo, useState } from "./vendor/preact.js";
-import { Dialog, Peer, html, local } from "./ui.js";
+import { Dialog, Peer, day, html, local, visible } from "./ui.js";
 import { agentPath, conversationPath, navigate } from "./router.js";
-import { conversations } from "./store.js";
+import { conversations, session, signOut } from "./store.js";
 import { setSingleKeys, singleKeys } from "./keys.js";
 import { sortedAgents, stateOf } from "./lists.js";
 
@@ -80,6 +80,7 @@ export function Switcher({ onClose }) {
   <//>`;
 }
 
+/** @type {[string, string][]} */
 const keys = [
   ["Ctrl K", "go to an agent or a conversation"],
   ["/", "search all conversations"],
@@ -95,6 +96,7 @@ const keys = [
   ["?", "this help"],
 ];
 
+/** @type {[string, string][]} */
 const words = [
   ["queued", "not yet at the host that orders the conversation"],
   ["stored", "has its number and is on disk"],
@@ -109,6 +111,14 @@ export function Help({ onClose }) {
     <div class="dialog-head"><h2>Keys and help</h2><button class="icon" aria-label="Close the help" onClick=${onClose}>×</button></div>
     <div class="help-columns"><div><h3>Keys</h3><dl class="keys">${keys.map(([key, text]) => html`<div key=${key}><dt>${key.split(/ (?=[a-zK])/).map((k) => html`<kbd>${k}</kbd> `)}</dt><dd>${text}</dd></div>`)}</dl>
     <label class="check"><input type="checkbox" checked=${singleKeys.value} onChange=${(/** @type {any} */ e) => setSingleKeys(e.target.checked)} /> Single keys do something</label></div>
-    <div><h3>How far a message got</h3><dl class="words">${words.map(([word, text]) => html`<div key=${word}><dt>${word}</dt><dd>${text}</dd></div>`)}</dl></div></div>
+    <div><h3>How far a message got</h3><dl class="words">${words.map(([word, text]) => html`<div key=${word}><dt>${word}</dt><dd>${text}</dd></div>`)}</dl>
+    <h3>You</h3><${You} /></div></div>
   <//>`;
+}
+
+function You() {
+  const { host, role, expiresAt } = session.value ?? { host: "", role: "", expiresAt: 0 };
+  const may = role === "operator" ? "You may write, close conversations, and mute or block agents." : "You watch, and change nothing.";
+  return html`<p>Signed in on ${visible(host)} as ${role === "operator" ? "an operator" : "an observer"}${expiresAt ? `, until ${day(expiresAt)}` : ""}. ${may}</p>
+    <p><button onClick=${() => void signOut()}>Sign out</button></p>`;
 }

@@ -243,7 +243,7 @@ const overscan = 8; // rows beyond what is seen
  */
 export function LongList({ items, row, id, rowHeight, label, class: kind = "" }) {
   const ref = useRef(/** @type {HTMLElement|null} */ (null));
-  const [range, setRange] = useState([0, 40]);
+  const [range, setRange] = useState(/** @type {[number, number]} */ ([0, 40]));
   useLayoutEffect(() => {
     const list = /** @type {HTMLElement} */ (ref.current);
     const scroller = /** @type {HTMLElement} */ (list.closest(".scroller"));
