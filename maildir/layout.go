@@ -75,6 +75,9 @@ func (h *Home) RunDir() string { return filepath.Join(h.Dir, "run") }
 // IndexPath is the index, a cache.
 func (h *Home) IndexPath() string { return filepath.Join(h.RunDir(), "index.db") }
 
+// SearchPath is the index of what is searched, which can be made again.
+func (h *Home) SearchPath() string { return filepath.Join(h.RunDir(), "search.db") }
+
 // HostPath is the identity of the host.
 func (h *Home) HostPath() string { return filepath.Join(h.Dir, hostFile) }
 

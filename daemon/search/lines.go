@@ -1,0 +1,247 @@
+package search
+
+import (
+	"cmp"
+	"database/sql"
+	"encoding/hex"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strings"
+
+	"github.com/claude-duo/duo/maildir/envelope"
+)
+
+// line is a line of a log on its way into the tables.
+type line struct {
+	n            int64
+	conversation int64
+	sender       int64
+	open         bool // the conversation is
+	e            *envelope.Envelope
+	entry
+}
+
+func (l line) tags() string {
+	t := fmt.Sprintf("a%d c%d k%s", l.sender, l.conversation, l.e.Type)
+	if len(l.e.Attachments) > 0 {
+		t += " x"
+	}
+	if l.open {
+		t += " o"
+	}
+	return t
+}
+
+const (
+	slotBits = 10 // of n, below those of the time
+	maxTime  = 1<<43 - 1
+)
+
+// base is the lowest n of a line with a timestamp. Lines are numbered by time, so that the
+// latest that are found can be read without the others.
+func lowest(timestamp int64) int64 { return min(max(timestamp, 0), maxTime) << slotBits }
+
+// place gives each line its n.
+func (b *batch) place() error {
+	if b.top == 0 {
+		var top sql.NullInt64
+		if err := b.tx.QueryRowContext(b.ctx, "SELECT max(n) FROM m").Scan(&top); err != nil {
+			return err
+		}
+		b.top = top.Int64
+	}
+	slices.SortFunc(b.lines, func(x, y line) int {
+		return cmp.Or(cmp.Compare(x.e.Timestamp, y.e.Timestamp), cmp.Compare(x.conversation, y.conversation), cmp.Compare(x.e.Seq, y.e.Seq))
+	})
+	taken := make(map[int64]bool, len(b.lines))
+	top := b.top
+	for i := range b.lines {
+		l := &b.lines[i]
+		h := fnv.New64a()
+		fmt.Fprintf(h, "%d.%d", l.conversation, l.e.Seq)
+		slot := int64(h.Sum64() >> 1)
+		for try := int64(0); ; try++ {
+			l.n = lowest(l.e.Timestamp) + (slot+try*7919)%(1<<(slotBits+min(try/4, 13)))
+			if taken[l.n] {
+				continue
+			}
+			if l.n > b.top {
+				break
+			}
+			used, err := b.number("SELECT count(*) FROM m WHERE n = ?", l.n)
+			if err != nil {
+				return err
+			}
+			if used == 0 {
+				break
+			}
+		}
+		taken[l.n] = true
+		top = max(top, l.n)
+	}
+	b.top = top
+	slices.SortFunc(b.lines, func(x, y line) int { return cmp.Compare(x.n, y.n) })
+	return nil
+}
+
+// flush puts the lines of the batch into the tables.
+func (b *batch) flush() error {
+	if err := b.place(); err != nil {
+		return err
+	}
+	if err := b.insertLines(); err != nil {
+		return err
+	}
+	if b.recount {
+		return b.countAgain()
+	}
+	for key, p := range b.talk {
+		err := b.exec(`INSERT INTO t VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count, last = max(last, excluded.last)`,
+			key.hour, key.sender, key.recipient, p.count, p.last)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *batch) insertLines() error {
+	row, err := b.tx.PrepareContext(b.ctx, "INSERT INTO m VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
+	if err != nil {
+		return err
+	}
+	defer row.Close()
+	var words *sql.Stmt
+	if b.words {
+		if words, err = b.tx.PrepareContext(b.ctx, "INSERT INTO words (rowid, body, names, topic, tags) VALUES (?, ?, ?, ?, ?)"); err != nil {
+			return err
+		}
+		defer words.Close()
+	}
+	for _, l := range b.lines {
+		if _, err := row.ExecContext(b.ctx, l.values()...); err != nil {
+			return err
+		}
+		if err := b.insertFiles(l); err != nil {
+			return err
+		}
+		if words == nil {
+			continue
+		}
+		if _, err := words.ExecContext(b.ctx, l.n, normal(l.body), normal(l.names), normal(l.topic), l.tags()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// values are the columns of m.
+func (l line) values() []any {
+	e := l.e
+	id, _ := hex.DecodeString(strings.ReplaceAll(e.ID, "-", "")) // a valid envelope has a UUID
+	reply := e.ReplyTo.ID
+	if e.ReplyTo.Seq > 0 {
+		reply = fmt.Sprint(e.ReplyTo.Seq)
+	}
+	return []any{
+		l.n, l.conversation, e.Seq, string(e.Type), orNil(e.Event), l.sender, e.Timestamp, id, e.Content, orNil(reasonOf(e)), jsonOrNil(e.To),
+		orNil(reply), e.After, orNil(e.Auto), orNil(e.Hops), orNil(e.Request), orNil(string(e.Data)), len(e.Attachments),
+	}
+}
+
+// orNil is a value, NULL where it is empty.
+func orNil[T comparable](value T) any {
+	var zero T
+	if value == zero {
+		return nil
+	}
+	return value
+}
+
+func (b *batch) insertFiles(l line) error {
+	for i, f := range l.e.Attachments {
+		if err := b.exec("INSERT INTO f VALUES (?, ?, ?, ?, ?, ?)", l.n, i, f.Name, f.MediaType, f.Size, f.SHA256); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove takes a conversation out of the tables.
+func (b *batch) remove(conversation int64) error {
+	if conversation == 0 {
+		return nil
+	}
+	b.recount = true
+	if b.words {
+		if err := b.removeWords(conversation); err != nil {
+			return err
+		}
+	}
+	for _, query := range []string{
+		"DELETE FROM f WHERE message IN (SELECT n FROM m WHERE conversation = ?)",
+		"DELETE FROM m WHERE conversation = ?", "DELETE FROM p WHERE conversation = ?", "DELETE FROM c WHERE n = ?",
+	} {
+		if err := b.exec(query, conversation); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeWords says to the table of words again what is to go: it keeps no text.
+func (b *batch) removeWords(conversation int64) error {
+	for behind := int64(-1); ; {
+		lines, err := b.some(conversation, behind)
+		if err != nil || len(lines) == 0 {
+			return err
+		}
+		for _, l := range lines {
+			err := b.exec("INSERT INTO words (words, rowid, body, names, topic, tags) VALUES ('delete', ?, ?, ?, ?, ?)",
+				l.n, normal(l.body), normal(l.names), normal(l.topic), l.tags())
+			if err != nil {
+				return err
+			}
+			behind = l.n
+		}
+	}
+}
+
+// some reads lines of a conversation back from the tables, those behind an n.
+func (b *batch) some(conversation, behind int64) (list []line, err error) {
+	rows, err := b.tx.QueryContext(b.ctx, `SELECT m.n, agent, open, type, ifnull(event, ''), seq, topic, content, ifnull(m.reason, ''), files,
+		ifnull((SELECT group_concat(name, char(10)) FROM (SELECT name FROM f WHERE message = m.n ORDER BY place)), '')
+		FROM m JOIN c ON c.n = m.conversation WHERE conversation = ? AND m.n > ? ORDER BY m.n LIMIT 100`, conversation, behind)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		l := line{conversation: conversation, e: &envelope.Envelope{}}
+		var topic, content, reason string
+		var files int
+		if err := rows.Scan(&l.n, &l.sender, &l.open, &l.e.Type, &l.e.Event, &l.e.Seq, &topic, &content, &reason, &files, &l.names); err != nil {
+			return nil, err
+		}
+		l.body = bodyOf(content, reason)
+		if l.e.Event == envelope.EventCreate && l.e.Seq == 1 {
+			l.topic = topic
+		}
+		l.e.Attachments = make([]envelope.Attachment, files)
+		list = append(list, l)
+	}
+	return list, rows.Err()
+}
+
+// countAgain counts who has written to whom anew.
+func (b *batch) countAgain() error {
+	if err := b.exec("DELETE FROM t"); err != nil {
+		return err
+	}
+	return b.exec(`INSERT INTO t SELECT m.time / 3600000, m.agent, p.agent, count(*), max(m.time)
+		FROM m JOIN p ON p.conversation = m.conversation AND p.agent <> m.agent AND p.joined <= m.seq AND (p.gone = 0 OR m.seq <= p.gone)
+		WHERE m.type = 'message' AND (recipients IS NULL OR EXISTS (
+			SELECT 1 FROM json_each(m.recipients) j, a WHERE a.n = p.agent AND (lower(j.value) = key OR lower(j.value) = substr(key, 1, instr(key, '@') - 1))))
+		GROUP BY 1, 2, 3`)
+}

@@ -1,0 +1,454 @@
+// Package search is the index of all conversations: what is searched, asked with SQL, and
+// counted as who talks to whom. It is a SQLite file that is made of the logs and the cards,
+// and of nothing else, so that it can be deleted at any time; docs/search.md states its
+// tables and what a query can be.
+//
+// One goroutine, that of [Index.Run], writes. It is told which conversations have grown, and
+// reads their logs from where it was, up to what is on disk for good. Who asks is told how
+// far behind it is.
+package search
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/maildir"
+	"github.com/claude-duo/duo/maildir/convlog"
+)
+
+const (
+	gather    = 30 * time.Millisecond // how long lines gather before they are read
+	busyFor   = 200 * time.Millisecond
+	patience  = 200 * time.Millisecond // of a question for what is not read yet
+	retry     = 10 * time.Second       // after an error
+	maxAtOnce = 512                    // conversations
+)
+
+// Parts are what an index is made of.
+type Parts struct {
+	Home *maildir.Home
+	// Durable is how many bytes of a log that is held open are on disk for good, -1 where it
+	// is not. It may be nil where nobody writes logs.
+	Durable func(conversation string) int64
+	// Last is the seq of the last line of a conversation. It may be nil.
+	Last func(conversation string) int64
+	// Ref is the reference of a conversation. It may be nil.
+	Ref    func(conversation string) string
+	Logger *slog.Logger
+}
+
+// Index is the index of a home. Its methods may be used by several goroutines.
+type Index struct {
+	Parts
+	path string
+	wake chan struct{} // a token when there may be something to read
+
+	mu       sync.Mutex
+	pending  map[string]*behind
+	order    []string      // keys of pending, the first to read first
+	listed   bool          // all logs were looked at since the start
+	settled  chan struct{} // closed and replaced when pending was written
+	told     time.Time     // when somebody has last told of new lines
+	db, read *sql.DB       // nil while there is none; read is for questions
+	cards    time.Time     // when cards and calls were read last
+	bad      error         // a question has found that the index is broken
+
+	writing sync.Mutex // held by who writes to the tables
+	feeder  *feeder
+}
+
+// behind is what is not read of a conversation.
+type behind struct {
+	from  int64 // the first line that is missing
+	last  int64 // the last one, 0 for not known
+	again bool  // it has grown since somebody began to read it
+}
+
+// New makes an index of a home; Run starts it.
+func New(parts Parts) *Index {
+	if parts.Logger == nil {
+		parts.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Index{
+		Parts: parts, path: parts.Home.SearchPath(), wake: make(chan struct{}, 1),
+		pending: make(map[string]*behind), settled: make(chan struct{}),
+	}
+}
+
+// Committed says that a conversation has grown by the lines from one on. It returns at once.
+func (x *Index) Committed(conversation string, from int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.told = time.Now()
+	x.add(conversation, from, 0)
+}
+
+// add asks for a look at a conversation. The caller holds the lock.
+func (x *Index) add(conversation string, from, last int64) {
+	if p := x.pending[conversation]; p != nil {
+		p.from, p.again = min(p.from, from), true
+		p.last = 0
+	} else {
+		x.pending[conversation] = &behind{from: from, last: last}
+		x.order = append(x.order, conversation)
+	}
+	x.poke()
+}
+
+// Run makes the index if there is none that can be relied upon, and keeps it up to date
+// until ctx ends. It never fails: what is wrong with the index is logged, and it is made
+// again.
+func (x *Index) Run(ctx context.Context) error {
+	defer x.close()
+	for ctx.Err() == nil {
+		err := x.follow(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		x.Logger.Warn("index of search is made again or waits", "path", x.path, "err", err)
+		x.drop(broken(err))
+		pause(ctx, retry/10)
+		if !broken(err) {
+			pause(ctx, retry)
+		}
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// follow reads what is new, until ctx ends or something fails.
+func (x *Index) follow(ctx context.Context) error {
+	if err := x.open(ctx); err != nil {
+		return err
+	}
+	if err := x.look(ctx); err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-x.wake:
+		}
+		pause(ctx, gather)
+		for {
+			start := time.Now()
+			more, err := x.step(ctx)
+			if err != nil {
+				return err
+			}
+			if !more || ctx.Err() != nil {
+				break
+			}
+			if x.busy() { // who writes goes first
+				pause(ctx, min(time.Since(start), time.Second))
+			}
+		}
+	}
+}
+
+// busy reports whether lines are being written just now.
+func (x *Index) busy() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return time.Since(x.told) < busyFor
+}
+
+// open opens the index, or makes it.
+func (x *Index) open(ctx context.Context) error {
+	host := x.Home.Host.ID
+	why := usable(ctx, x.path, host)
+	s := state{Version: version, Home: host, Boot: boot()}
+	var db *sql.DB
+	var err error
+	if why != "" {
+		x.Logger.Info("index of search is made", "path", x.path, "reason", why)
+		if err = os.Remove(statePath(x.path)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("make index: %w", err)
+		}
+		db, err = create(x.path)
+	} else {
+		db, err = open(x.path, true)
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.write(x.path); err != nil {
+		return errors.Join(fmt.Errorf("note that index is open: %w", err), db.Close())
+	}
+	read, err := open(x.path, false)
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	read.SetMaxOpenConns(maxReaders)
+	read.SetMaxIdleConns(1)
+	read.SetConnMaxIdleTime(time.Minute)
+	x.writing.Lock()
+	x.feeder = &feeder{db: db, home: x.Home, words: true, durable: x.Durable, agents: make(map[string]int64)}
+	x.writing.Unlock()
+	x.mu.Lock()
+	x.db, x.read, x.cards, x.bad = db, read, time.Time{}, nil
+	x.mu.Unlock()
+	return nil
+}
+
+const maxReaders = 4
+
+// close ends the use of the index and notes that it is whole.
+func (x *Index) close() {
+	x.mu.Lock()
+	opened := x.db != nil
+	x.mu.Unlock()
+	if err := x.shut(); err != nil {
+		x.Logger.Warn("index of search does not close", "path", x.path, "err", err)
+		return
+	}
+	if !opened {
+		return
+	}
+	s := state{Version: version, Home: x.Home.Host.ID, Boot: boot()}
+	if err := syncFile(x.path); err == nil {
+		s.Closed = looks(x.path)
+	}
+	if err := s.write(x.path); err != nil {
+		x.Logger.Warn("index of search is not noted as closed", "path", x.path, "err", err)
+	}
+}
+
+func syncFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// drop ends the use of an index with which something is wrong. One that is broken is not
+// used again.
+func (x *Index) drop(isBroken bool) {
+	if err := x.shut(); err != nil {
+		x.Logger.Warn("index of search does not close", "path", x.path, "err", err)
+	}
+	if !isBroken {
+		return
+	}
+	if err := os.Remove(statePath(x.path)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		x.Logger.Warn("broken index of search stays", "path", x.path, "err", err)
+	}
+}
+
+func (x *Index) shut() error {
+	x.mu.Lock()
+	db, read := x.db, x.read
+	x.db, x.read, x.listed = nil, nil, false
+	x.mu.Unlock()
+	x.writing.Lock()
+	defer x.writing.Unlock()
+	x.feeder = nil
+	if db == nil {
+		return nil
+	}
+	return errors.Join(read.Close(), db.Close())
+}
+
+// look finds out which logs are not as the index has them.
+func (x *Index) look(ctx context.Context) error {
+	ids, err := x.Home.Conversations()
+	if err != nil {
+		return err
+	}
+	known, err := x.known(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		was, ok := known[id]
+		delete(known, id)
+		if ok && was.looks != "" && was.looks == looks(x.Home.LogPath(id)) {
+			continue
+		}
+		last := lastLine(x.Home.LogPath(id))
+		x.mu.Lock()
+		x.add(id, was.seq+1, max(last, was.seq))
+		x.mu.Unlock()
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for id, was := range known { // its log is gone
+		x.add(id, was.seq+1, was.seq)
+	}
+	x.listed = true
+	close(x.settled)
+	x.settled = make(chan struct{})
+	return nil
+}
+
+type knownLog struct {
+	looks string
+	seq   int64
+}
+
+func (x *Index) known(ctx context.Context) (map[string]knownLog, error) {
+	rows, err := x.db.QueryContext(ctx, "SELECT id, looks, last_seq FROM c")
+	if err != nil {
+		return nil, fmt.Errorf("read index: %w", err)
+	}
+	defer rows.Close()
+	list := make(map[string]knownLog)
+	for rows.Next() {
+		var id string
+		var k knownLog
+		if err := rows.Scan(&id, &k.looks, &k.seq); err != nil {
+			return nil, fmt.Errorf("read index: %w", err)
+		}
+		list[id] = k
+	}
+	return list, rows.Err()
+}
+
+// lastLine is the number of the last line of a log, 0 where it cannot be told.
+func lastLine(path string) int64 {
+	log, err := convlog.OpenReader(path)
+	if err != nil {
+		return 0
+	}
+	defer log.Close()
+	lines, err := log.Last(1)
+	if err != nil || len(lines) == 0 {
+		return 0
+	}
+	return lines[0].Seq
+}
+
+// step reads some of what is new, and reports whether there is more.
+func (x *Index) step(ctx context.Context) (more bool, err error) {
+	x.mu.Lock()
+	ids := x.order[:min(len(x.order), maxAtOnce)]
+	ids = slices.Clone(ids)
+	bad := x.bad
+	for _, id := range ids {
+		x.pending[id].again = false
+	}
+	x.mu.Unlock()
+	if bad != nil || len(ids) == 0 {
+		return false, bad
+	}
+	x.writing.Lock()
+	done, err := x.feeder.feed(ctx, ids)
+	x.writing.Unlock()
+	if err != nil {
+		return false, err
+	}
+	x.settle(done, ids)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return len(x.order) > 0, nil
+}
+
+// settle forgets what was read to its end. What was not, goes behind the others.
+func (x *Index) settle(done, tried []string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, id := range done {
+		if !x.pending[id].again {
+			delete(x.pending, id)
+		}
+	}
+	rest := x.order[:0]
+	var late []string
+	for i, id := range x.order {
+		switch {
+		case x.pending[id] == nil:
+		case i < len(tried):
+			late = append(late, id)
+		default:
+			rest = append(rest, id)
+		}
+	}
+	x.order = append(rest, late...)
+	close(x.settled)
+	x.settled = make(chan struct{})
+}
+
+// Behind tells what of the logs is not in the index.
+func (x *Index) Behind() api.Lag {
+	x.mu.Lock()
+	lag := api.Lag{Conversations: len(x.pending)}
+	unknown := make(map[string]int64)
+	for id, p := range x.pending {
+		if p.last == 0 && x.Last != nil && len(unknown) < maxAtOnce {
+			unknown[id] = p.from
+		}
+		lag.Lines += max(0, p.last+1-p.from)
+	}
+	listed := x.listed
+	x.mu.Unlock()
+	for id, from := range unknown {
+		lag.Lines += max(0, x.Last(id)+1-from)
+	}
+	if !listed { // it has not looked yet
+		ids, err := x.Home.Conversations()
+		if err == nil {
+			lag.Conversations = max(lag.Conversations, len(ids))
+		}
+	}
+	return lag
+}
+
+// suspect has the index looked at, which a question has found broken.
+func (x *Index) suspect(err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.bad = err
+	x.poke()
+}
+
+// poke wakes who reads what is new.
+func (x *Index) poke() {
+	select {
+	case x.wake <- struct{}{}:
+	default:
+	}
+}
+
+// ref is the reference of a conversation.
+func (x *Index) ref(id string) string {
+	if x.Ref == nil {
+		return "c" + id[max(0, len(id)-8):]
+	}
+	return x.Ref(id)
+}
+
+// Settle waits until everything is in the index that was told before, or ctx ends.
+func (x *Index) Settle(ctx context.Context) {
+	for {
+		x.mu.Lock()
+		settled, done := x.settled, x.listed && len(x.pending) == 0
+		x.mu.Unlock()
+		if done {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-settled:
+		}
+	}
+}
