@@ -114,13 +114,22 @@ export async function fetchRaw(method, path, options = {}) {
   throw problem;
 }
 
-/** Begins: takes the login link's code where there is one, and connects. */
+/** Begins: signs in where the address is a login link, and connects. */
 export async function start() {
   addEventListener("storage", (event) => {
     if (event.key === tokenKey) void resume(); // another tab has signed in or out
     if (event.key === seenKey) seen.value = readSeen();
   });
-  const code = new URLSearchParams(location.hash.slice(1)).get("login");
+  addEventListener("hashchange", () => {
+    if (loginCode() !== null) void enter(); // a link that was opened where the page is already
+  });
+  await enter();
+}
+
+const loginCode = () => new URLSearchParams(location.hash.slice(1)).get("login");
+
+async function enter() {
+  const code = loginCode();
   let refused = "";
   if (code !== null) {
     history.replaceState(history.state, "", location.pathname + location.search); // a code stays in no history
