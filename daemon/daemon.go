@@ -34,9 +34,11 @@ import (
 	"github.com/claude-duo/duo/daemon/ledger"
 	"github.com/claude-duo/duo/daemon/mcpserver"
 	"github.com/claude-duo/duo/daemon/neighbors"
+	"github.com/claude-duo/duo/daemon/operator"
 	"github.com/claude-duo/duo/daemon/presence"
 	"github.com/claude-duo/duo/daemon/roster"
 	"github.com/claude-duo/duo/daemon/router"
+	"github.com/claude-duo/duo/daemon/standing"
 	"github.com/claude-duo/duo/daemon/switchboard"
 	"github.com/claude-duo/duo/daemon/waker"
 	"github.com/claude-duo/duo/daemon/watch"
@@ -76,6 +78,7 @@ type host struct {
 	switchboard *switchboard.Switchboard
 	waker       *waker.Waker
 	desk        *desk.Desk
+	operator    *operator.Operator
 	files       *files.Keeper
 	copies      *copies.Service
 	courier     *courier.Courier
@@ -216,9 +219,18 @@ func (h *host) open(opts Options) error {
 		h.logger.Error("only agents' own tokens are good", "err", err)
 	}
 	h.openWaker()
+	standings, err := standing.Open(h.home, time.Now)
+	if err != nil { // who is blocked must not be let in
+		return errors.Join(err, x.Close())
+	}
+	h.router.Heed(standings)
 	h.desk = desk.New(desk.Parts{
 		Home: h.home, Ledger: h.ledger, Deliver: h.deliver, Roster: h.roster, Presence: h.presence, Calls: h.switchboard,
-		Wake: h.waker.Capability,
+		Wake: h.waker.Capability, Standing: h.router.Standing,
+	})
+	h.operator = operator.New(operator.Parts{
+		Home: h.home, Ledger: h.ledger, Roster: h.roster, Router: h.router, Book: standings,
+		HostID: h.router.HostID, Shared: h.copies.Shared, Logger: h.logger, Now: time.Now,
 	})
 	if err := h.openPeers(); err != nil {
 		return errors.Join(err, x.Close())
@@ -297,6 +309,7 @@ func (h *host) run(ctx context.Context, socket *httpd.Socket, ready func()) erro
 	writers.run(h.relay.Run)
 	writers.run(h.peers.Run) // not before: what concerns peers is known now
 	writers.run(h.away.Run)
+	writers.run(h.operator.Recover)
 	h.letPeersIn(ctx)
 	writers.queue(h.sweeps, 1, h.sweep) // not before: sweeps are one at a time
 	writers.run(func(ctx context.Context) error { return h.settle(ctx, rest) })
@@ -309,7 +322,7 @@ func (h *host) run(ctx context.Context, socket *httpd.Socket, ready func()) erro
 	doors.run(models.Run)
 	server := httpd.New(httpd.Parts{
 		Home: h.home, Ledger: h.ledger, Router: h.router, Deliver: h.deliver, Desk: h.desk,
-		Roster: h.roster, Presence: h.presence, Auth: h.auth, Switchboard: h.switchboard, Files: h.files,
+		Roster: h.roster, Presence: h.presence, Auth: h.auth, Switchboard: h.switchboard, Files: h.files, Operator: h.operator,
 		Peers: h.peers, Copies: h.copies, Door: h.door(), Logger: h.logger, Metrics: h.counts, MCP: models, Page: page, Status: h.status, Stop: h.stop,
 	})
 	doors.run(func(ctx context.Context) error { return server.Serve(ctx, socket) })

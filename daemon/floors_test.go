@@ -22,13 +22,13 @@ const module = "github.com/claude-duo/duo"
 var floors = [][]string{
 	{"maildir/envelope", "maildir/durable", "maildir/near", "daemon/frame", "daemon/markdown", "docs"}, // words
 	{"maildir", "maildir/convlog", "maildir/mailbox", "maildir/card", "maildir/blob"},                  // files
-	{"maildir/fsck", "maildir/session", "daemon/conv", "daemon/call", "daemon/bus", "daemon/presence", "daemon/auth", "daemon/watch", "daemon/index", "daemon/work", "daemon/metrics", "daemon/api", "daemon/web", "sync/identity", "sync/link", "sync/spool"}, // parts
+	{"maildir/fsck", "maildir/session", "daemon/conv", "daemon/call", "daemon/bus", "daemon/presence", "daemon/auth", "daemon/watch", "daemon/index", "daemon/work", "daemon/metrics", "daemon/api", "daemon/standing", "daemon/web", "sync/identity", "sync/link", "sync/spool"}, // parts
 	{"daemon/show", "sync/peer"},
 	{"daemon/search"},
 	{"daemon/text", "daemon/export", "sync/peer/peertest", "sync/relay"},
 	{"daemon/roster", "daemon/ledger", "daemon/client", "daemon/away"},
 	{"daemon/deliver", "daemon/router", "daemon/files", "daemon/offline", "daemon/attend"},
-	{"daemon/desk", "daemon/switchboard", "daemon/copies", "daemon/courier", "daemon/neighbors", "daemon/reach", "daemon/waker"},
+	{"daemon/desk", "daemon/switchboard", "daemon/copies", "daemon/courier", "daemon/neighbors", "daemon/operator", "daemon/reach", "daemon/waker"},
 	{"daemon/httpd", "daemon/mcpserver"}, // doors
 	{"daemon"},                           // wiring
 	{"daemon/daemontest", "cmd/duo/internal/guide", "cmd/duo/internal/doctor"},

@@ -30,18 +30,24 @@ var ErrConfig = errors.New("bad configuration")
 // Config is config.toml. Every key has a working default, and an unknown key is an
 // error.
 type Config struct {
-	Host   HostConfig   `toml:"host"`
-	HTTP   HTTPConfig   `toml:"http"`
-	Link   LinkConfig   `toml:"link"`
-	Limits LimitsConfig `toml:"limits"`
-	Call   CallConfig   `toml:"call"`
-	Watch  WatchConfig  `toml:"watch"`
-	Wake   WakeConfig   `toml:"wake,omitempty" comment:"commands that wake agents: NAME = \"COMMAND\", for sh"`
+	Host     HostConfig     `toml:"host"`
+	Operator OperatorConfig `toml:"operator"`
+	HTTP     HTTPConfig     `toml:"http"`
+	Link     LinkConfig     `toml:"link"`
+	Limits   LimitsConfig   `toml:"limits"`
+	Call     CallConfig     `toml:"call"`
+	Watch    WatchConfig    `toml:"watch"`
+	Wake     WakeConfig     `toml:"wake,omitempty" comment:"commands that wake agents: NAME = \"COMMAND\", for sh"`
 }
 
 // HostConfig is the table host. The tables are named types because errors quote them.
 type HostConfig struct {
 	Name string `toml:"name" comment:"the host part of addresses; taken when the home is made, default: the machine's name"`
+}
+
+// OperatorConfig is the table operator.
+type OperatorConfig struct {
+	Name string `toml:"name" comment:"of the agent as which the person who runs this host is seen when they say something"`
 }
 
 // HTTPConfig is the table http.
@@ -143,6 +149,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 // DefaultConfig is what holds where config.toml says nothing.
 func DefaultConfig() Config {
 	var c Config
+	c.Operator.Name = "human"
 	c.Limits.Content = envelope.MaxContent
 	c.Limits.Attachment = 64 << 20
 	c.Limits.Participants = 256
@@ -228,6 +235,9 @@ func (c Config) check() error {
 		if err := envelope.CheckHost(c.Host.Name); err != nil {
 			return fmt.Errorf("host.name: %w", err)
 		}
+	}
+	if err := envelope.CheckName(c.Operator.Name); err != nil {
+		return fmt.Errorf("operator.name: %w", err)
 	}
 	if c.Limits.Content < 1 || c.Limits.Content > envelope.MaxContent {
 		return fmt.Errorf("limits.content: want 1 to %d, got %d", envelope.MaxContent, c.Limits.Content)

@@ -45,6 +45,9 @@ func (h *Home) BlobsDir() string { return filepath.Join(h.Dir, "blobs") }
 // TokensPath holds the hashes of tokens.
 func (h *Home) TokensPath() string { return filepath.Join(h.Dir, "tokens.json") }
 
+// StandingsPath is the file of what agents may do here, where that is less than all.
+func (h *Home) StandingsPath() string { return filepath.Join(h.Dir, "standings.json") }
+
 // RequestsDir holds the records of calls, in the folders open and done.
 func (h *Home) RequestsDir() string { return filepath.Join(h.Dir, "requests") }
 

@@ -78,6 +78,10 @@ func (a *app) named(home *maildir.Home, name string, self identity) (*identity, 
 		return nil, api.Errorf(api.IdentityUnknown, "%s: %s is not an agent of this host, %s", from, address, home.Host.Name)
 	}
 	c, err := offline.ReadCard(home, address.Name)
+	if isHuman(home, address.Name) && (errors.Is(err, fs.ErrNotExist) || err == nil && c.Human && c.Unregistered) { // whom the daemon makes
+		self.Name = home.Config.Operator.Name
+		return &self, nil
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		like := offline.AgentsLike(home, address.Name)
 		next := "duo register " + address.Name
@@ -94,6 +98,11 @@ func (a *app) named(home *maildir.Home, name string, self identity) (*identity, 
 	}
 	self.Name = c.Name
 	return &self, nil
+}
+
+// isHuman reports whether a name is that of the person who runs the host.
+func isHuman(home *maildir.Home, name string) bool {
+	return strings.EqualFold(name, home.Config.Operator.Name)
 }
 
 const folderFile = ".duo.toml"
@@ -182,7 +191,7 @@ func registered(home *maildir.Home, n int) ([]string, error) {
 			if envelope.CheckName(name) != nil || strings.ToLower(name) != name {
 				continue
 			}
-			if c, err := offline.ReadCard(home, name); err == nil && !c.Unregistered {
+			if c, err := offline.ReadCard(home, name); err == nil && !c.Unregistered && !c.Human {
 				names = append(names, c.Name)
 			}
 			if len(names) == n {

@@ -84,7 +84,7 @@ func newRoot(a *app) *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add(groupIdentity, newRegister(a), newWhoami(a), newWho(a), newFind(a), newShow(a), newPresence(a), newUnregister(a), newBlock(a), newAllow(a))
+	add(groupIdentity, newRegister(a), newWhoami(a), newWho(a), newFind(a), newShow(a), newPresence(a), newUnregister(a), newBlock(a), newAllow(a), newMute(a), newUnmute(a), newStanding(a))
 	add(groupTalk, newCall(a), newAccept(a), newReject(a), newCancel(a), newMatch(a), newMessage(a), newSend(a), newReply(a),
 		newCreate(a), newJoin(a), newInvite(a), newTyping(a), newLeave(a), newClose(a))
 	add(groupRead, newInbox(a), newRead(a), newPoll(a), newWait(a), newWatch(a), newList(a), newLog(a), newReceipts(a), newGet(a), newExport(a))

@@ -45,7 +45,25 @@ type Agent struct {
 	Listening    bool     `json:"listening"`      // has a live stream
 	Wake         string   `json:"wake,omitempty"` // how it learns of what comes: push, turn-end, manual or none; empty where that is not known
 	Unregistered bool     `json:"unregistered,omitempty"`
-	Folder       string   `json:"folder"` // absolute path; empty for agents of other hosts
+	Human        bool     `json:"human,omitempty"`    // it is the person who runs this host
+	Standing     string   `json:"standing,omitempty"` // what it may do here: none (it may do all), muted or blocked
+	Terms        *Terms   `json:"terms,omitempty"`    // of a standing that is not none
+	Folder       string   `json:"folder"`             // absolute path; empty for agents of other hosts
+}
+
+// Terms say who has given an agent its standing, why, and until when it holds.
+type Terms struct {
+	Reason string `json:"reason,omitempty"`
+	Until  int64  `json:"until,omitempty"` // Unix milliseconds; absent where it holds until it is changed
+	By     string `json:"by"`              // address
+	At     int64  `json:"at"`              // when it was given, Unix milliseconds
+}
+
+// Standing gives an agent a standing: none, muted or blocked.
+type Standing struct {
+	Standing string `json:"standing"`
+	Reason   string `json:"reason,omitempty"` // one line for everybody, at most 500 bytes
+	Until    int64  `json:"until,omitempty"`  // Unix milliseconds, 0 for until it is changed
 }
 
 // How an agent learns of what comes for it.

@@ -59,6 +59,8 @@ const (
 	TooManyHops          Code = "too_many_hops" // automatic messages in a row
 	RateLimited          Code = "rate_limited"  // Retry says when to try again
 	NotAccepted          Code = "not_accepted"  // the other one does not want it
+	Muted                Code = "muted"         // the operator lets the agent say nothing
+	Blocked              Code = "blocked"       // the operator lets the agent take part in nothing
 	RequestNotFound      Code = "request_not_found"
 	RequestAnswered      Code = "request_answered" // or withdrawn, before
 	CallOver             Code = "call_over"
@@ -123,6 +125,8 @@ var meanings = map[Code]meaning{
 	TooManyHops:          {ExitLimited, http.StatusUnprocessableEntity, false},
 	RateLimited:          {ExitLimited, http.StatusTooManyRequests, true},
 	NotAccepted:          {ExitIdentity, http.StatusForbidden, false},
+	Muted:                {ExitIdentity, http.StatusForbidden, false},
+	Blocked:              {ExitIdentity, http.StatusForbidden, false},
 	RequestNotFound:      {ExitNotFound, http.StatusNotFound, false},
 	RequestAnswered:      {ExitConflict, http.StatusConflict, false},
 	NobodyAvailable:      {ExitUnavailable, http.StatusServiceUnavailable, true},

@@ -14,6 +14,8 @@ const (
 	RouteAgents        = "GET /v1/agents"                            // ?q= &capability= → Agents
 	RouteAgent         = "GET /v1/agents/{name}"                     // Agent
 	RouteUnregister    = "DELETE /v1/agents/{name}"                  // Agent
+	RouteStandings     = "GET /v1/standings"                         // Agents: those who have one
+	RouteSetStanding   = "PUT /v1/agents/{name}/standing"            // Standing → Agent; for the operator
 	RouteMe            = "GET /v1/me"                                // Agent
 	RouteInbox         = "GET /v1/me/inbox"                          // ?limit= → Inbox
 	RouteRead          = "POST /v1/me/read"                          // Read → Messages

@@ -50,6 +50,16 @@ func (c *Client) Agents(ctx context.Context, q api.AgentQuery) (api.Agents, erro
 	return call[api.Agents](ctx, c, request{route: api.RouteAgents, query: query})
 }
 
+// Standings lists the agents that may not do all.
+func (c *Client) Standings(ctx context.Context) (api.Agents, error) {
+	return call[api.Agents](ctx, c, request{route: api.RouteStandings})
+}
+
+// SetStanding gives an agent a standing, on behalf of the operator.
+func (c *Client) SetStanding(ctx context.Context, name string, s api.Standing) (api.Agent, error) {
+	return call[api.Agent](ctx, c, request{route: api.RouteSetStanding, arg: name, body: s})
+}
+
 // Me describes the agent that the client speaks for.
 func (c *Client) Me(ctx context.Context) (api.Agent, error) {
 	return call[api.Agent](ctx, c, request{route: api.RouteMe})

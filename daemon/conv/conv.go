@@ -52,6 +52,9 @@ type Member struct {
 	Left    int64            `json:"left,omitempty"`    // seq of its leave, 0 while it is in
 	Spoke   bool             `json:"spoke,omitempty"`   // it has sent a message
 	Earlier []Stay           `json:"earlier,omitempty"` // of one that has left and come back
+	// It is in by right of the operator, and not because somebody wanted it: where it counts
+	// who talks with whom, it does not.
+	Operator bool `json:"operator,omitempty"`
 }
 
 // Stay is a time in a conversation, from one line to another.
@@ -105,6 +108,14 @@ func (s State) Present() []envelope.Address {
 	return list
 }
 
+// Parties lists who is in the conversation but for those who are by right of the operator.
+func (s State) Parties() []envelope.Address {
+	return slices.DeleteFunc(s.Present(), func(a envelope.Address) bool {
+		m, _ := s.Member(a)
+		return m.Operator
+	})
+}
+
 // Host is the id of the host that a name means here, where the lines tell it. The creator
 // is always of the origin.
 func (s State) Host(name string) (id string, ok bool) {
@@ -145,7 +156,7 @@ func (s State) Apply(e *envelope.Envelope) State {
 	case envelope.Message:
 		s = s.message(e)
 	case envelope.Join:
-		s = s.learn(e.Hosts).enter(e.From, e.Seq)
+		s = s.learn(e.Hosts).enter(e.From, e.Seq, e.Operator)
 	case envelope.Leave:
 		s = s.exit(e.From, e.Seq)
 	case envelope.System:
@@ -177,12 +188,12 @@ func (s State) event(e *envelope.Envelope) State {
 		s.Request = e.Request
 		s = s.learn(e.Hosts)
 		for _, a := range e.Participants {
-			s = s.enter(a, e.Seq)
+			s = s.enter(a, e.Seq, false)
 		}
 	case envelope.EventInvite:
 		s = s.learn(e.Hosts)
 		for _, a := range e.Participants {
-			s = s.enter(a, e.Seq)
+			s = s.enter(a, e.Seq, false)
 		}
 	case envelope.EventClose:
 		s.Closed, s.Reason = true, e.Reason
@@ -201,15 +212,19 @@ func (s State) learn(hosts map[string]string) State {
 	return s
 }
 
-func (s State) enter(a envelope.Address, seq int64) State {
+func (s State) enter(a envelope.Address, seq int64, operator bool) State {
 	s.Members = slices.Clone(s.Members)
-	if i := s.index(a); i < 0 {
-		s.Members = append(s.Members, Member{Address: a, Joined: seq})
-	} else if !s.Members[i].Present() {
-		m := &s.Members[i]
-		m.Earlier = append(slices.Clip(m.Earlier), Stay{m.Joined, m.Left})
-		m.Joined, m.Left = seq, 0
+	i := s.index(a)
+	if i < 0 {
+		s.Members = append(s.Members, Member{Address: a, Joined: seq, Operator: operator})
+		return s
 	}
+	m := &s.Members[i]
+	if !m.Present() {
+		m.Earlier = append(slices.Clip(m.Earlier), Stay{m.Joined, m.Left})
+		m.Joined, m.Left, m.Operator = seq, 0, operator
+	}
+	m.Operator = m.Operator && operator // who is invited too is wanted
 	return s
 }
 
@@ -238,6 +253,7 @@ const (
 	Full
 	Hops
 	OtherHost
+	NotOperator
 )
 
 // Refusal is the error of Check.
@@ -266,6 +282,9 @@ func (s State) Check(e *envelope.Envelope, limits Limits) error {
 	if e.After != nil && *e.After > s.LastSeq {
 		return refuse(NoLine, "field \"after\": there is no line %d yet; the last is %d", *e.After, s.LastSeq)
 	}
+	if e.Operator || e.Event == envelope.EventStanding {
+		return s.checkOperator(e)
+	}
 	switch e.Type {
 	case envelope.Message:
 		return s.checkMessage(e, limits)
@@ -277,6 +296,22 @@ func (s State) Check(e *envelope.Envelope, limits Limits) error {
 		return s.checkEvent(e, limits.Members)
 	}
 	return nil
+}
+
+// checkOperator is Check for what is said by right of the operator of the origin: it can
+// come in, close, and write down what an agent may do, as long as the conversation goes on.
+func (s State) checkOperator(e *envelope.Envelope) error {
+	switch {
+	case !e.Operator || e.From.Host != s.Creator.Host:
+		return refuse(NotOperator, "only the operator of %s, which orders the conversation, can do that", s.Creator.Host)
+	case e.Type == envelope.Join && s.Has(e.From):
+		return refuse(AlreadyIn, "%s is in the conversation already", e.From)
+	case s.Closed:
+		return s.closed()
+	case e.Type == envelope.Join, e.Event == envelope.EventClose, e.Event == envelope.EventStanding:
+		return nil
+	}
+	return refuse(NotOperator, "the right of the operator is to come in, to close, and to say what agents may do")
 }
 
 func (s State) checkMessage(e *envelope.Envelope, limits Limits) error {
@@ -356,7 +391,7 @@ func (s State) checkHosts(hosts map[string]string) error {
 }
 
 func (s State) checkClose(e *envelope.Envelope) error {
-	if _, was := s.Member(e.From); was && e.Auto && !s.Closed && (len(s.Present()) < 2 || e.From.Same(s.Creator)) {
+	if _, was := s.Member(e.From); was && e.Auto && !s.Closed && (len(s.Parties()) < 2 || e.From.Same(s.Creator)) {
 		return nil // whoever is left of a call, was the last to leave it, or has begun it
 	}
 	if err := s.checkActive(e.From); err != nil {

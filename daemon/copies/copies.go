@@ -234,6 +234,9 @@ func (s *Service) shipped(to string) []string {
 	return s.list(func(t *topic) bool { return t.mayShip(s.Home.Host.ID, to) })
 }
 
+// Shared lists the conversations of this host that concern the one with a name.
+func (s *Service) Shared(host string) []string { return s.shipped(host) }
+
 // replicas lists the conversations whose origin is a host.
 func (s *Service) replicas(origin string) []string {
 	return s.list(func(t *topic) bool { return t.origin == origin })

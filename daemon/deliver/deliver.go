@@ -391,7 +391,7 @@ func concerns(e *envelope.Envelope, a envelope.Address) bool {
 			return true
 		case envelope.EventCreate: // one that a message has made says nothing beside the message
 			return !e.Auto && slices.ContainsFunc(e.Participants, a.Same)
-		case envelope.EventInvite:
+		case envelope.EventInvite, envelope.EventStanding:
 			return slices.ContainsFunc(e.Participants, a.Same)
 		case envelope.EventUndeliverable:
 			return slices.ContainsFunc(e.To, func(s string) bool { return strings.EqualFold(s, a.String()) })

@@ -18,6 +18,7 @@ import (
 	"github.com/claude-duo/duo/daemon/presence"
 	"github.com/claude-duo/duo/daemon/roster"
 	"github.com/claude-duo/duo/daemon/show"
+	"github.com/claude-duo/duo/daemon/standing"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/card"
 	"github.com/claude-duo/duo/maildir/convlog"
@@ -56,7 +57,8 @@ type Parts struct {
 	Roster   *roster.Roster
 	Presence *presence.Book
 	Calls    Calls
-	Wake     func(agent string) string // how an agent learns of what comes; nil where nobody knows
+	Wake     func(agent string) string                // how an agent learns of what comes; nil where nobody knows
+	Standing func(envelope.Address) standing.Standing // what agents may do; nil where they may do all
 }
 
 // Desk answers questions about one home.
@@ -68,12 +70,13 @@ type Desk struct {
 	presence *presence.Book
 	calls    Calls
 	wake     func(agent string) string
+	standing func(envelope.Address) standing.Standing
 	queue    Queue // nil where there are no other hosts
 }
 
 // New returns a desk.
 func New(p Parts) *Desk {
-	return &Desk{home: p.Home, ledger: p.Ledger, deliver: p.Deliver, roster: p.Roster, presence: p.Presence, calls: p.Calls, wake: p.Wake}
+	return &Desk{home: p.Home, ledger: p.Ledger, deliver: p.Deliver, roster: p.Roster, presence: p.Presence, calls: p.Calls, wake: p.Wake, standing: p.Standing}
 }
 
 // Settle waits, for a bounded time, until what was stored before is delivered, so
@@ -94,6 +97,30 @@ func (d *Desk) Agent(c card.Card) api.Agent {
 	if d.wake != nil {
 		a.Wake = d.wake(c.Name)
 	}
+	return d.stand(a, d.home.Address(c.Name))
+}
+
+// AgentAt describes the agent with an address, also one that has unregistered.
+func (d *Desk) AgentAt(a envelope.Address) (api.Agent, error) {
+	if c, ok := d.roster.Get(a.Name); ok && a.Host == d.home.Host.Name {
+		return d.Agent(c), nil
+	}
+	who, err := d.roster.Resolve(a.String())
+	if err != nil {
+		return api.Agent{}, err
+	}
+	return d.describe(who), nil
+}
+
+// stand adds what an agent may do.
+func (d *Desk) stand(a api.Agent, address envelope.Address) api.Agent {
+	a.Standing, a.Terms = standing.None, nil
+	if d.standing == nil {
+		return a
+	}
+	if s := d.standing(address); s.Word != "" {
+		a.Standing, a.Terms = s.Word, &api.Terms{Reason: s.Reason, Until: s.Until, By: s.By.String(), At: s.At}
+	}
 	return a
 }
 
@@ -109,7 +136,10 @@ func (d *Desk) Who(w show.Who) (api.Agent, error) {
 
 func (d *Desk) describe(w show.Who) api.Agent {
 	if w.Far != nil {
-		return *w.Far
+		return d.stand(*w.Far, w.Address)
+	}
+	if w.Untold {
+		return d.stand(api.Agent{Name: w.Address.Name, Address: w.Address.String(), Host: w.Address.Host, Link: api.LinkDown, Capabilities: []string{}}, w.Address)
 	}
 	return d.Agent(w.Card)
 }

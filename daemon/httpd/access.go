@@ -31,6 +31,7 @@ const (
 	reading               // what a token of any kind lets one do
 	writing               // no observer's
 	speaking              // for an agent
+	steering              // agents, as the one does whom the host belongs to, there or on the page
 	ruling                // over the host, as its user does on the local socket
 )
 
@@ -54,7 +55,7 @@ func (s *Server) admit(r *http.Request, need right) (caller, error) {
 		return caller{}, api.Errorf(api.ReadOnly, "the token is an observer's, which changes nothing")
 	case who.operator && need == writing:
 		return caller{}, api.Errorf(api.NotAllowed, "the page registers and unregisters nobody").WithNext("duo register NAME")
-	case who.token != "" && need == ruling:
+	case who.token != "" && (need == ruling || need == steering && !who.operator):
 		return caller{}, api.Errorf(api.NotAllowed, "only the user of the host may do that, on its own socket")
 	case need == speaking && who.agent == "":
 		return caller{}, api.Errorf(api.IdentityRequired, "header %s says for which agent the request speaks", api.AgentHeader).WithNext("duo register NAME")
@@ -77,7 +78,10 @@ func (s *Server) identify(r *http.Request) (caller, error) {
 		return who, api.Errorf(api.Unauthorized, "want the header Authorization: Bearer TOKEN: an agent's token is in its folder, the user of the host makes others").
 			WithNext("duo token create")
 	}
-	if err := who.speakAs(r.Header.Get(api.AgentHeader)); err != nil || who.agent == "" {
+	if err := s.speakAs(&who, r.Header.Get(api.AgentHeader)); err != nil || who.agent == "" {
+		return who, err
+	}
+	if err := s.meetHuman(who); err != nil {
 		return who, err
 	}
 	c, ok := s.Roster.Get(who.agent)
@@ -85,20 +89,25 @@ func (s *Server) identify(r *http.Request) (caller, error) {
 		return who, api.Errorf(api.IdentityUnknown, "no agent named %q is registered here", who.agent).WithNext("duo register %s", who.agent)
 	}
 	who.agent = c.Name
+	if err := s.notBlocked(who); err != nil {
+		return who, err
+	}
 	s.Presence.Touch(c.Name)
 	return who, nil
 }
 
 // speakAs makes the caller speak for the agent that the header names, where it may.
-func (who *caller) speakAs(named string) error {
+func (s *Server) speakAs(who *caller, named string) error {
 	switch {
 	case named == "":
 	case who.watch:
 		return api.Errorf(api.ReadOnly, "the token is an observer's, which speaks for nobody")
 	case who.own && !strings.EqualFold(named, who.agent):
 		return api.Errorf(api.NotAllowed, "the token is of agent %q, and does not speak for %q", who.agent, named)
-	case who.operator && !strings.EqualFold(named, api.Human):
-		return api.Errorf(api.NotAllowed, "the page speaks as %q alone, and not for %q", api.Human, named)
+	case who.operator && !strings.EqualFold(named, api.Human) && !strings.EqualFold(named, s.Home.Config.Operator.Name):
+		return api.Errorf(api.NotAllowed, "the page speaks as %q alone, and not for %q", s.Home.Config.Operator.Name, named)
+	case who.operator:
+		who.agent = s.Home.Config.Operator.Name
 	default:
 		who.agent = named
 	}
@@ -123,6 +132,34 @@ func tokenOf(r *http.Request) string {
 		}
 	}
 	return ""
+}
+
+// meetHuman makes the agent of the person who runs the host where it is spoken for and is
+// not there yet. No token of an agent speaks for it.
+func (s *Server) meetHuman(who caller) error {
+	if !strings.EqualFold(who.agent, s.Home.Config.Operator.Name) {
+		return nil
+	}
+	c, ok := s.Roster.Get(who.agent)
+	switch {
+	case ok && !c.Human:
+		return nil // an agent like others has the name
+	case who.own:
+		return api.Errorf(api.NotAllowed, "%s is no program, and no token of an agent speaks for it", who.agent)
+	case ok && !c.Unregistered:
+		return nil
+	}
+	_, err := s.Roster.Human()
+	return err
+}
+
+// notBlocked refuses who comes with a token for an agent that is blocked. The user of the
+// home reads what agents have, whatever they may do.
+func (s *Server) notBlocked(who caller) error {
+	if who.token == "" {
+		return nil
+	}
+	return s.Router.Present(s.Home.Address(who.agent))
 }
 
 // mayRead refuses a conversation that does not concern the agent of a caller who sees

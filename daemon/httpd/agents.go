@@ -20,6 +20,8 @@ func (s *Server) agentRoutes(door huma.API) {
 	serve(s, door, route{api.RouteAgents, reading, group, "listAgents", "Find agents", nil}, s.agents)
 	serve(s, door, route{api.RouteAgent, reading, group, "getAgent", "Describe an agent", nil}, s.agent)
 	serve(s, door, route{api.RouteUnregister, writing, group, "unregister", "Take an agent's name out of the lists", nil}, s.unregister)
+	serve(s, door, route{api.RouteStandings, reading, group, "listStandings", "List the agents that may not do all", nil}, s.standings)
+	serve(s, door, route{api.RouteSetStanding, steering, group, "setStanding", "Mute an agent, block it, or let it do all again", api.Standing{}}, s.setStanding)
 	serve(s, door, route{api.RouteMe, speaking, group, "getMe", "Describe the agent that asks", nil}, s.me)
 	serve(s, door, route{api.RoutePresence, speaking, group, "getPresence", "Tell whether the agent counts as there", nil}, s.presence)
 	serve(s, door, route{api.RouteSetPresence, speaking, group, "setPresence", "Say whether the agent is busy", api.Presence{}}, s.setPresence)
@@ -188,6 +190,9 @@ func (s *Server) newToken(_ context.Context, _ caller, in withBody) (api.Token, 
 		c, err := s.Roster.Local(ask.Agent)
 		if err != nil {
 			return api.Token{}, err
+		}
+		if c.Human {
+			return api.Token{}, api.Errorf(api.NotAllowed, "%s is no program: who has a token of it would be taken for a person", c.Name).WithNext("duo open --operator")
 		}
 		ask.Agent = c.Name
 	}

@@ -46,8 +46,15 @@ func (s *Server) stillMay(who caller) error {
 	if who.token == "" {
 		return nil
 	}
-	if _, err := s.Auth.Check(who.token); err != nil {
+	grant, err := s.Auth.Check(who.token)
+	if err != nil {
 		return &revokedError{api.Errorf(api.Unauthorized, "the token was revoked").WithNext("duo token list")}
+	}
+	if grant.Agent == "" {
+		return nil
+	}
+	if err := s.Router.Present(s.Home.Address(grant.Agent)); err != nil {
+		return &revokedError{err}
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/claude-duo/duo/daemon/desk"
 	"github.com/claude-duo/duo/daemon/files"
 	"github.com/claude-duo/duo/daemon/ledger"
+	"github.com/claude-duo/duo/daemon/operator"
 	"github.com/claude-duo/duo/daemon/presence"
 	"github.com/claude-duo/duo/daemon/roster"
 	"github.com/claude-duo/duo/daemon/router"
@@ -59,6 +60,7 @@ type Parts struct {
 	Auth        *auth.Keeper
 	Switchboard *switchboard.Switchboard
 	Files       *files.Keeper
+	Operator    *operator.Operator
 	Peers       *peer.Manager
 	Copies      *copies.Service
 	Door        peer.Door // where other hosts find this one

@@ -85,7 +85,7 @@ func (s *Server) session(_ context.Context, who caller, _ none) (api.Session, er
 	case who.watch:
 		out.Role = api.RoleObserver
 	default:
-		out.Human = s.Home.Address(api.Human).String()
+		out.Human = s.Home.Address(s.Home.Config.Operator.Name).String()
 	}
 	return out, nil
 }

@@ -34,7 +34,7 @@ func (s snapshot) is(look durable.Look) bool {
 }
 
 // snapshotForm is the first byte of a snapshot. One of another form is not read.
-const snapshotForm = 3
+const snapshotForm = 4
 
 // encode writes a snapshot in a form that is short and quickly read: a home has as many
 // of them in memory as it has conversations. Numbers are varints, texts have their
@@ -62,7 +62,7 @@ func (s snapshot) encode() []byte {
 	w.number(int64(len(st.Members)))
 	for _, m := range st.Members {
 		w.address(m.Address)
-		w.flags(m.Spoke)
+		w.flags(m.Spoke, m.Operator)
 		w.number(m.Joined)
 		w.number(m.Left)
 		w.number(int64(len(m.Earlier)))
@@ -107,7 +107,7 @@ func decodeSnapshot(data []byte) (s snapshot, err error) {
 	for i := range st.Members {
 		m := &st.Members[i]
 		m.Address = r.address()
-		r.flags(&m.Spoke)
+		r.flags(&m.Spoke, &m.Operator)
 		m.Joined, m.Left = r.number(), r.number()
 		for range r.count() {
 			m.Earlier = append(m.Earlier, conv.Stay{Joined: r.number(), Left: r.number()})

@@ -75,7 +75,7 @@ func (f *Files) Register(r api.Register) (api.Registered, error) {
 	c, err := card.Read(dir)
 	created := errors.Is(err, fs.ErrNotExist)
 	if err == nil || created {
-		c, err = show.Registered(c, r)
+		c, err = show.Registered(f.home, c, r)
 	}
 	if err == nil { // not before: a folder is an agent
 		_, err = mailbox.Open(dir)

@@ -237,7 +237,7 @@ func (r *Roster) Register(ask api.Register) (c card.Card, created bool, err erro
 	if err != nil {
 		return card.Card{}, false, err
 	}
-	if c, err = show.Registered(c, ask); err != nil {
+	if c, err = show.Registered(r.home, c, ask); err != nil {
 		return card.Card{}, false, err
 	}
 	if _, err := mailbox.Open(dir); err != nil { // not before: a folder is an agent
@@ -247,6 +247,46 @@ func (r *Roster) Register(ask api.Register) (c card.Card, created bool, err erro
 		return card.Card{}, false, err
 	}
 	return c, created, r.keep(c)
+}
+
+// Human is the agent as which the person who runs the host is seen. It is made when there
+// is none. Another agent that has its name is an error.
+func (r *Roster) Human() (card.Card, error) {
+	name := r.home.Config.Operator.Name
+	r.writes.Lock()
+	defer r.writes.Unlock()
+	dir := r.home.AgentDir(name)
+	c, err := card.Read(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		c = card.Card{ID: envelope.NewID(), Name: name, Platform: "human", Description: "the person who runs " + r.home.Host.Name}
+	case err != nil:
+		return card.Card{}, err
+	case !c.Human:
+		return card.Card{}, api.Errorf(api.NotAllowed, "an agent is called %q here: give the person who runs the host another name, operator.name in config.toml", c.Name).
+			WithNext("duo config path")
+	case !c.Unregistered:
+		if e, ok := r.get(name); ok && e.card.Human {
+			return c, nil
+		}
+	}
+	c.Human, c.Unregistered = true, false
+	if _, err := mailbox.Open(dir); err != nil {
+		return card.Card{}, err
+	}
+	if err := c.Write(dir); err != nil {
+		return card.Card{}, err
+	}
+	return c, r.keep(c)
+}
+
+// IsHuman reports whether an address is that of the person who runs the host.
+func (r *Roster) IsHuman(a envelope.Address) bool {
+	if a.Host != r.home.Host.Name || !strings.EqualFold(a.Name, r.home.Config.Operator.Name) {
+		return false
+	}
+	c, ok := r.Get(a.Name)
+	return ok && c.Human
 }
 
 // SetContact puts another agent on a list of an agent's contacts, "block" or "allow", or

@@ -20,6 +20,7 @@ import (
 	"github.com/claude-duo/duo/daemon/conv"
 	"github.com/claude-duo/duo/daemon/ledger"
 	"github.com/claude-duo/duo/daemon/roster"
+	"github.com/claude-duo/duo/daemon/standing"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/card"
 	"github.com/claude-duo/duo/maildir/envelope"
@@ -58,22 +59,23 @@ type Files interface {
 
 // Router accepts what the agents of one home say.
 type Router struct {
-	home    *maildir.Home
-	ledger  *ledger.Ledger
-	roster  *roster.Roster
-	reading Reading
-	signs   Signs
-	typing  func(e *envelope.Envelope, to []envelope.Address)
-	calls   Switchboard
-	files   Files
-	hosts   Hosts   // nil where there are no others
-	courier Courier // nil where there are no other hosts
-	logger  *slog.Logger
-	tally   Tally // may be nil
-	now     func() time.Time
-	directs generations
-	rates   rates
-	repeats repeats
+	home      *maildir.Home
+	ledger    *ledger.Ledger
+	roster    *roster.Roster
+	reading   Reading
+	signs     Signs
+	typing    func(e *envelope.Envelope, to []envelope.Address)
+	calls     Switchboard
+	files     Files
+	standings *standing.Book // nil for none
+	hosts     Hosts          // nil where there are no others
+	courier   Courier        // nil where there are no other hosts
+	logger    *slog.Logger
+	tally     Tally // may be nil
+	now       func() time.Time
+	directs   generations
+	rates     rates
+	repeats   repeats
 }
 
 // New returns a router. What is said of calls is refused until Connect.
@@ -95,6 +97,8 @@ type Actor struct {
 	Agent envelope.Address
 	Made  time.Time // when the draft was made, where its id does not tell
 	Shell bool      // the draft stands in the log already, as a raw line
+
+	operator bool // it is the person who runs the host
 }
 
 // Outcome is what became of a draft.
@@ -114,6 +118,10 @@ func (r *Router) Accept(ctx context.Context, actor Actor, draft *envelope.Envelo
 	e := *draft
 	e.From = actor.Agent
 	e.Seq, e.Timestamp, e.Event, e.Origin, e.Hosts, e.Signature = 0, 0, "", "", nil, ""
+	e.Operator, e.Until = false, 0
+	if actor.operator = r.roster.IsHuman(actor.Agent); actor.operator {
+		e.Auto, e.Hops = false, 0
+	}
 	if !actor.Shell {
 		e.Raw = nil
 	}
@@ -179,6 +187,9 @@ func (r *Router) vet(agent envelope.Address, e *envelope.Envelope) error {
 	if err := r.limit(agent); err != nil {
 		return err
 	}
+	if err := r.May(agent, e); err != nil {
+		return err
+	}
 	if n, limit := len(e.Content), r.home.Config.Limits.Content; n > limit {
 		return api.Errorf(api.TooLarge, "%d bytes of text are over the limit of %d; send a file instead", n, limit)
 	}
@@ -239,6 +250,9 @@ func (r *Router) say(ctx context.Context, actor Actor, e *envelope.Envelope) (Ou
 		return Outcome{}, err
 	}
 	if err := r.notBlocked(state, actor.Agent); err != nil {
+		return Outcome{}, err
+	}
+	if err := r.enterAsOperator(actor, state, e); err != nil {
 		return Outcome{}, err
 	}
 	if len(e.To) == 0 {
@@ -361,7 +375,7 @@ func (g *generations) note(people string, generation int) {
 // exactly reports whether these people are in the conversation, and nobody else.
 func exactly(state conv.State, people []envelope.Address) bool {
 	missing := func(a envelope.Address) bool { return !state.Has(a) }
-	return len(state.Present()) == len(people) && !slices.ContainsFunc(people, missing)
+	return len(state.Parties()) == len(people) && !slices.ContainsFunc(people, missing)
 }
 
 // stored looks for a message that was sent before, without sending it.
@@ -618,6 +632,7 @@ func (r *Router) store(actor Actor, e *envelope.Envelope, only func(conv.State) 
 	if err == nil && r.far(state) {
 		return r.submit(context.Background(), actor, e, only)
 	}
+	e.Operator = e.Operator || actor.operator && (e.Type == envelope.Join || e.Event == envelope.EventClose)
 	if err := r.introduce(e, state); err != nil {
 		return Outcome{}, err
 	}

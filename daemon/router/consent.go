@@ -15,6 +15,9 @@ import (
 // Where it cannot be known what they want, the answer is no.
 func (r *Router) Admit(ctx context.Context, from envelope.Address, to ...envelope.Address) error {
 	for _, a := range to {
+		if err := r.together(from, a); err != nil {
+			return err
+		}
 		ok, err := r.admits(ctx, a, from)
 		if err != nil {
 			r.logger.Error("contacts are not known", "agent", a.Name, "err", err)
@@ -74,11 +77,11 @@ func (r *Router) hasWritten(ctx context.Context, agent, to envelope.Address) (bo
 // notBlocked refuses a message in a conversation of two to somebody who has blocked the
 // sender since. Among several a block is no reason: others are listening.
 func (r *Router) notBlocked(state conv.State, from envelope.Address) error {
-	present := state.Present()
-	if len(present) != 2 {
+	parties := state.Parties()
+	if len(parties) != 2 {
 		return nil
 	}
-	for _, a := range present {
+	for _, a := range parties {
 		if a.Same(from) || a.Host != r.home.Host.Name {
 			continue
 		}

@@ -67,6 +67,7 @@ var refusals = map[conv.Kind]struct {
 	conv.Full:           {api.TooMany, "duo close REF"},
 	conv.Hops:           {api.TooManyHops, "duo log REF"},
 	conv.OtherHost:      {api.NotAllowed, "duo show REF"},
+	conv.NotOperator:    {api.NotAllowed, "duo show REF"},
 }
 
 func refused(r *conv.Refusal, ref string) *api.Error {

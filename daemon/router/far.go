@@ -63,7 +63,7 @@ func (r *Router) introduce(e *envelope.Envelope, state conv.State) error {
 		if a.Host == origin {
 			continue
 		}
-		id, ok := r.hostID(a.Host)
+		id, ok := r.HostID(a.Host)
 		if !ok {
 			return noHost(a.Host, r.home.Host.Name)
 		}
@@ -72,7 +72,8 @@ func (r *Router) introduce(e *envelope.Envelope, state conv.State) error {
 	return nil
 }
 
-func (r *Router) hostID(name string) (string, bool) {
+// HostID is the id of the host that a name means here.
+func (r *Router) HostID(name string) (string, bool) {
 	switch {
 	case name == r.home.Host.Name:
 		return r.home.Host.ID, true
@@ -113,6 +114,9 @@ func (r *Router) submit(ctx context.Context, actor Actor, e *envelope.Envelope, 
 		return Outcome{}, err
 	}
 	if err := state.Check(e, conv.Limits{}); err != nil && !r.comesBack(e, state, err) { // whose limits are those of the origin
+		if actor.operator {
+			err = elsewhere(err, state)
+		}
 		return Outcome{}, err
 	}
 	return r.postTo(ctx, state.Origin, e, state)
@@ -143,7 +147,7 @@ func (r *Router) joinFar(ctx context.Context, actor Actor, e *envelope.Envelope,
 	if err := r.vet(actor.Agent, e); err != nil {
 		return Outcome{}, err
 	}
-	origin, ok := r.hostID(host)
+	origin, ok := r.HostID(host)
 	switch {
 	case !ok:
 		return Outcome{}, noHost(host, r.home.Host.Name)
@@ -163,7 +167,7 @@ func (r *Router) joinFar(ctx context.Context, actor Actor, e *envelope.Envelope,
 func (r *Router) farDirect(ctx context.Context, keys []string, members []envelope.Address, current func(conv.State) error) (found conv.State) {
 	tried := []string{r.home.Host.ID}
 	for _, a := range members {
-		origin, ok := r.hostID(a.Host)
+		origin, ok := r.HostID(a.Host)
 		if !ok || slices.Contains(tried, origin) {
 			continue
 		}
@@ -232,7 +236,12 @@ func (r *Router) expect(e *envelope.Envelope) error {
 
 // receivable refuses what an agent of another host cannot say.
 func (r *Router) receivable(ctx context.Context, e *envelope.Envelope, state conv.State) error {
+	if err := r.May(e.From, e); err != nil {
+		return err
+	}
 	switch {
+	case e.Operator || e.Until > 0:
+		return &conv.Refusal{Kind: conv.NotOperator, Text: "only the operator of the host that orders a conversation can do that"}
 	case e.Type == envelope.Message:
 		return r.notBlocked(state, e.From)
 	case e.Type == envelope.Leave, e.Event == envelope.EventClose:
@@ -287,7 +296,7 @@ func (r *Router) introduced(e *envelope.Envelope, people []envelope.Address) err
 	want := map[string]string{r.home.Host.Name: r.home.Host.ID}
 	far := false
 	for _, a := range people {
-		id, ok := r.hostID(a.Host)
+		id, ok := r.HostID(a.Host)
 		if !ok {
 			return noHost(a.Host, r.home.Host.Name)
 		}

@@ -47,6 +47,9 @@ func (r *Router) Typing(ctx context.Context, agent envelope.Address, conversatio
 		return Translate(err, r.short(conversation))
 	}
 	e := &envelope.Envelope{Type: envelope.Message, From: agent}
+	if err := r.May(agent, e); err != nil {
+		return Translate(err, "")
+	}
 	if err := state.Check(e, conv.Limits{}); err != nil {
 		return Translate(err, r.short(conversation))
 	}

@@ -65,6 +65,10 @@ func Text(e *envelope.Envelope) string {
 		return "invited you"
 	case e.Type == envelope.System && e.Event == envelope.EventClose:
 		return withReason("closed the conversation", e.Reason)
+	case e.Type == envelope.System && e.Event == envelope.EventStanding && e.Status == "none":
+		return withReason("lets you do all again", e.Reason)
+	case e.Type == envelope.System && e.Event == envelope.EventStanding:
+		return withReason(e.Status+" you", e.Reason)
 	case e.Type == envelope.System && e.Event == envelope.EventUndeliverable:
 		return "not delivered: " + e.Why
 	case e.Type == envelope.System && e.Event == envelope.EventRestored:

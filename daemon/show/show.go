@@ -58,13 +58,16 @@ func Agent(home *maildir.Home, c card.Card, unread int) api.Agent {
 		ID: c.ID, Name: c.Name, Address: home.Address(c.Name).String(), Host: home.Host.Name,
 		Capabilities: append([]string{}, c.Capabilities...), Description: c.Description, Platform: c.Platform,
 		Accepts: cmp.Or(c.Accepts, card.Anyone), Status: card.Offline,
-		Unread: unread, Unregistered: c.Unregistered, Folder: home.AgentDir(c.Name),
+		Unread: unread, Unregistered: c.Unregistered, Human: c.Human, Folder: home.AgentDir(c.Name),
 	}
 }
 
 // Registered is the card of who registers: what is asked for replaces what the card
 // says. The card of a new agent has nothing yet. A name keeps its capital letters.
-func Registered(c card.Card, ask api.Register) (card.Card, error) {
+func Registered(home *maildir.Home, c card.Card, ask api.Register) (card.Card, error) {
+	if operator := home.Config.Operator.Name; c.Human || c.ID == "" && strings.EqualFold(ask.Name, operator) {
+		return card.Card{}, api.Errorf(api.NotAllowed, "%q is the name of the person who runs this host", ask.Name).WithNext("duo register NAME")
+	}
 	if c.Name == strings.ToLower(c.Name) { // as that of a folder which was made by hand
 		c.Name = ask.Name
 	}

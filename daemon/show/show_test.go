@@ -66,22 +66,22 @@ func TestAgents(t *testing.T) {
 
 func TestRegistered(t *testing.T) {
 	text := "Reads Go"
-	c, err := show.Registered(card.Card{}, api.Register{Name: "Nova", Description: &text})
+	c, err := show.Registered(home, card.Card{}, api.Register{Name: "Nova", Description: &text})
 	if err != nil || c.ID == "" || c.Name != "Nova" || c.Description != text {
 		t.Errorf("a new agent: got %+v, %v", c, err)
 	}
 	c.Unregistered, c.Unknown = true, []envelope.Field{{Name: "mood", Value: []byte(`"calm"`)}}
-	again, err := show.Registered(c, api.Register{Name: "NOVA", Capabilities: &[]string{"go"}})
+	again, err := show.Registered(home, c, api.Register{Name: "NOVA", Capabilities: &[]string{"go"}})
 	want := c
 	want.Capabilities, want.Unregistered = []string{"go"}, false
 	if diff := cmp.Diff(want, again); diff != "" || err != nil {
 		t.Errorf("again: got %v (-want +got):\n%s", err, diff)
 	}
-	if found, err := show.Registered(card.Card{Name: "nova"}, api.Register{Name: "Nova"}); err != nil || found.Name != "Nova" {
+	if found, err := show.Registered(home, card.Card{Name: "nova"}, api.Register{Name: "Nova"}); err != nil || found.Name != "Nova" {
 		t.Errorf("of a folder that was made by hand: got %q, %v, want Nova", found.Name, err)
 	}
 	var refused *api.Error
-	if _, err := show.Registered(c, api.Register{Name: "Nova", Capabilities: &[]string{"two words"}}); !errors.As(err, &refused) || refused.Code != api.BadRequest {
+	if _, err := show.Registered(home, c, api.Register{Name: "Nova", Capabilities: &[]string{"two words"}}); !errors.As(err, &refused) || refused.Code != api.BadRequest {
 		t.Errorf("a bad capability: got %v, want %s", err, api.BadRequest)
 	}
 }

@@ -288,7 +288,7 @@ func (s *Switchboard) speaker(state conv.State, first envelope.Address) envelope
 	if state.Has(first) {
 		return first
 	}
-	for _, a := range state.Present() {
+	for _, a := range state.Parties() {
 		if s.isLocal(a) {
 			return a
 		}

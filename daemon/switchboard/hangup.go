@@ -37,7 +37,7 @@ func (s *Switchboard) mark(state conv.State) {
 		if !s.isLocal(m.Address) {
 			continue
 		}
-		s.markOne(m.Address, state.ID, m.Present() && !state.Closed)
+		s.markOne(m.Address, state.ID, m.Present() && !m.Operator && !state.Closed)
 	}
 }
 
@@ -134,7 +134,7 @@ func (s *Switchboard) look(ctx context.Context, e *entry) (again time.Duration, 
 // first of the others may still come back.
 func (s *Switchboard) allVanished(r call.Request, state conv.State) (again time.Duration, err error) {
 	again = forever
-	for _, a := range state.Present() {
+	for _, a := range state.Parties() {
 		left, err := s.vanished(r, state, a)
 		if err != nil {
 			return 0, err
@@ -153,7 +153,7 @@ const forever = time.Duration(math.MaxInt64)
 func (s *Switchboard) reached(state conv.State) (again time.Duration, lost string) {
 	again = forever
 	here, away, grace := 0, "", s.Home.Config.Call.Grace.Duration
-	for _, a := range state.Present() {
+	for _, a := range state.Parties() {
 		left := s.outOfReach(a)
 		if left == 0 {
 			away = a.Host
@@ -190,7 +190,7 @@ func (s *Switchboard) idle(state conv.State) (left time.Duration, reason string)
 	limit := s.Home.Config.Call.Idle.Duration
 	left = time.UnixMilli(state.LastTime).Add(limit).Sub(s.Now())
 	switch {
-	case len(state.Present()) < 2:
+	case len(state.Parties()) < 2:
 		return 0, "the others have left"
 	case state.TurnLimit > 0 && state.Turns >= state.TurnLimit:
 		return 0, fmt.Sprintf("the turn limit of %d messages is reached", state.TurnLimit)

@@ -130,12 +130,17 @@ func (s *Switchboard) answeredFar(ctx context.Context, a answer, event call.Even
 		return false, nil
 	case found.request.Meets != "":
 		return true, nil
+	case event == call.Accept && s.Router.May(a.Agent, &envelope.Envelope{Type: envelope.Accept}) != nil:
+		return true, nil
 	case event == call.Accept:
 		if err := s.hasMet(a.Met, found); err != nil {
 			return false, err
 		}
 		_, err = s.answer(ctx, found, a.Agent, &envelope.Envelope{Type: envelope.Accept}, acceptance{there: a.There})
 	default:
+		if s.Router.Standing(a.Agent).Silent() {
+			a.Reason = ""
+		}
 		err = s.rejected(ctx, found, a, event)
 	}
 	if err != nil && router.Translate(err, "").Retryable() {

@@ -55,6 +55,7 @@ func (w *Writer) Agent(agent api.Agent, sessions ...string) {
 		w.Field("mail", listening(agent))
 		w.Field("wake", agent.Wake)
 	}
+	w.Field("standing", w.standing(agent))
 	if agent.Link != "" {
 		w.Say("host: %s, link %s", frame.Line(agent.Host), frame.Line(agent.Link))
 	}
@@ -136,7 +137,50 @@ func (w *Writer) Status(agent api.Agent) string {
 	if agent.Status == card.Offline && agent.LastSeen > 0 {
 		text += ", seen " + w.clock(agent.LastSeen)
 	}
+	if limited(agent) {
+		text += ", " + frame.Line(agent.Standing)
+	}
 	return text
+}
+
+// limited reports whether an agent may not do all that agents may.
+func limited(agent api.Agent) bool { return agent.Terms != nil }
+
+// standing is what an agent may do, with who says so; it is empty where that is all.
+func (w *Writer) standing(agent api.Agent) string {
+	if !limited(agent) {
+		return ""
+	}
+	text := fmt.Sprintf("%s by %s, %s", frame.Line(agent.Standing), w.Local(agent.Terms.By), w.clock(agent.Terms.At))
+	if agent.Terms.Until > 0 {
+		text += ", until " + w.clock(agent.Terms.Until)
+	}
+	return text + because(agent.Terms.Reason)
+}
+
+// Standings lists the agents that may not do all.
+func (w *Writer) Standings(list api.Agents) {
+	for _, agent := range list.Agents {
+		w.Say("%s: %s", w.Bold(w.Local(agent.Address)), w.standing(agent))
+	}
+	if len(list.Agents) == 0 {
+		w.Say("every agent may do all")
+		w.Next("duo who")
+		return
+	}
+	w.Next("duo unmute %s", w.Local(list.Agents[0].Address))
+}
+
+// Stands tells which standing an agent has been given.
+func (w *Writer) Stands(agent api.Agent) {
+	who := w.Local(agent.Address)
+	if !limited(agent) {
+		w.Say("%s may do all that agents may", w.Bold(who))
+		w.Next("duo standing")
+		return
+	}
+	w.Say("%s is %s", w.Bold(who), w.standing(agent))
+	w.Next("duo standing %s none", who)
 }
 
 // about is what an agent says of itself, in quotes.

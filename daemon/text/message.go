@@ -211,6 +211,8 @@ func (w *Writer) deed(e *envelope.Envelope) string {
 	switch {
 	case e.Type == envelope.Message:
 		return "from " + who
+	case e.Type == envelope.Join && e.Operator:
+		return who + " joined as operator"
 	case e.Type == envelope.Join:
 		return who + " joined"
 	case e.Type == envelope.Leave:
@@ -237,14 +239,31 @@ func (w *Writer) deed(e *envelope.Envelope) string {
 		return who + " created the conversation with " + w.others(e)
 	case e.Event == envelope.EventInvite:
 		return who + " invited " + w.People(addresses(e.Participants))
+	case e.Event == envelope.EventClose && e.Operator:
+		return who + " closed the conversation as operator" + because(e.Reason)
 	case e.Event == envelope.EventClose:
 		return who + " closed the conversation" + because(e.Reason)
+	case e.Event == envelope.EventStanding:
+		return who + " " + w.gave(e)
 	case e.Event == envelope.EventUndeliverable:
 		return "not delivered: " + frame.Cut(e.Why, 500) + ";"
 	case e.Event == envelope.EventRestored:
 		return frame.Cut(e.Why, 500) + ";"
 	}
 	return who + " " + frame.Cut(string(e.Type)+" "+e.Event, 60)
+}
+
+// gave is the standing that an operator gave.
+func (w *Writer) gave(e *envelope.Envelope) string {
+	whom := w.People(addresses(e.Participants))
+	if e.Status == "none" {
+		return "lets " + whom + " do all again" + because(e.Reason)
+	}
+	text := frame.Line(e.Status) + " " + whom
+	if e.Until > 0 {
+		text += " until " + w.clock(e.Until)
+	}
+	return text + because(e.Reason)
 }
 
 // called names whom a call asks.

@@ -35,6 +35,7 @@ type Card struct {
 	Platform     string
 	Accepts      string // Anyone, Known or Nobody; empty for Anyone
 	Unregistered bool   // it takes no new mail; its folder and history stay
+	Human        bool   // it is the person who runs the host, and no program
 	Unknown      []envelope.Field
 }
 
@@ -61,6 +62,7 @@ func Parse(data []byte) (Card, error) {
 	targets := map[string]any{
 		"id": &c.ID, "name": &c.Name, "capabilities": &c.Capabilities,
 		"description": &c.Description, "platform": &c.Platform, "accepts": &c.Accepts, "unregistered": &c.Unregistered,
+		"human": &c.Human,
 	}
 	err := envelope.Members(data, func(name string, value json.RawMessage) error {
 		target, known := targets[name]
@@ -186,6 +188,9 @@ func (c Card) encode() ([]byte, error) {
 	}
 	if c.Accepts != "" {
 		fields = append(fields, envelope.Field{Name: "accepts", Value: quote(c.Accepts)})
+	}
+	if c.Human {
+		fields = append(fields, envelope.Field{Name: "human", Value: json.RawMessage("true")})
 	}
 	var buf bytes.Buffer
 	buf.WriteByte('{')

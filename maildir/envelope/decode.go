@@ -149,6 +149,10 @@ func (e *Envelope) set(name string, value json.RawMessage) (err error) {
 		e.Busy, err = boolean(name, value)
 	case "ringUntil":
 		e.RingUntil, err = integer(name, value)
+	case "until":
+		e.Until, err = integer(name, value)
+	case "operator":
+		e.Operator, err = boolean(name, value)
 	case "auto":
 		e.Auto, err = boolean(name, value)
 	case "hops":

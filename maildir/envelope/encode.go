@@ -65,6 +65,8 @@ func (e *Envelope) tail(w *writer) {
 	w.text("status", e.Status)
 	w.flag("busy", e.Busy)
 	w.nonZero("ringUntil", e.RingUntil)
+	w.nonZero("until", e.Until)
+	w.flag("operator", e.Operator)
 	w.flag("auto", e.Auto)
 	w.nonZero("hops", e.Hops)
 	w.optional("raw", e.Raw)

@@ -69,6 +69,7 @@ const (
 	EventClose         = "close"
 	EventUndeliverable = "undeliverable"
 	EventRestored      = "restored" // the log of another host was cut, and follows this one again
+	EventStanding      = "standing" // the operator of the origin has changed what an agent may do
 )
 
 // Envelope is one message, or one event of a conversation. The zero value of a
@@ -95,9 +96,11 @@ type Envelope struct {
 	Why          string
 	Reason       string
 	Request      string // id or reference of the call that this answers or came of
-	Status       string // of a call, or of the sender
+	Status       string // of a call, or of the sender; of a standing, which one
 	Busy         bool   // of a Reject: the callee may still accept later
 	RingUntil    int64  // of a Call, Unix milliseconds
+	Until        int64  // when a standing ends by itself, Unix milliseconds
+	Operator     bool   // by right of the operator of the origin, whatever the rules of the conversation say
 	Auto         bool
 	Hops         int64
 	Raw          *int64 // byte offset of the adopted line

@@ -51,6 +51,7 @@ func full() *envelope.Envelope {
 	e.Hops = 3
 	e.Raw = envelope.Int(0)
 	e.Request, e.Status, e.Busy, e.RingUntil = "r77b2", "ringing", true, 1739654430000
+	e.Until, e.Operator = 1739740800000, true
 	e.Data = json.RawMessage(`{"a":[1.0,null]}`)
 	e.Attachments = []envelope.Attachment{{Name: "a.txt", MediaType: "text/plain", Size: 3, SHA256: sha256Hex}}
 	e.Unknown = []envelope.Field{{Name: "z", Value: json.RawMessage(`1e2`)}, {Name: "a", Value: json.RawMessage(`"\u00e9"`)}}

@@ -214,7 +214,7 @@ func owed(e *envelope.Envelope, key string) bool {
 			return true
 		case envelope.EventCreate:
 			return !own && isParticipant && !e.Auto
-		case envelope.EventInvite:
+		case envelope.EventInvite, envelope.EventStanding:
 			return !own && isParticipant
 		case envelope.EventUndeliverable:
 			return slices.ContainsFunc(e.To, func(s string) bool { return strings.EqualFold(s, key) })

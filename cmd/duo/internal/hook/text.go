@@ -160,6 +160,10 @@ func (o Occasion) describe(i Item) string {
 		return who + " invited " + o.invited(e) + topic(" to ")
 	case e.Event == envelope.EventClose:
 		return who + " closed" + topic(" ")
+	case e.Event == envelope.EventStanding && e.Status == "none":
+		return who + " lets you do all again" + topic(" in ")
+	case e.Event == envelope.EventStanding:
+		return who + " " + frame.Cut(e.Status, 20) + " you" + topic(" in ")
 	case e.Event == envelope.EventUndeliverable:
 		return "not delivered: " + frame.Quote(e.Why, maxWhy) + topic(", in ")
 	}

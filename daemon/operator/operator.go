@@ -1,0 +1,158 @@
+// Package operator gives agents their standings on behalf of the person who runs the host.
+// What that person says, the router takes as from any agent; docs/operator.md has the rules.
+//
+// A standing holds as soon as it is in its file. After that the logs are told, and what a
+// crash has left out is told at the next start.
+package operator
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/conv"
+	"github.com/claude-duo/duo/daemon/ledger"
+	"github.com/claude-duo/duo/daemon/roster"
+	"github.com/claude-duo/duo/daemon/router"
+	"github.com/claude-duo/duo/daemon/standing"
+	"github.com/claude-duo/duo/maildir"
+	"github.com/claude-duo/duo/maildir/envelope"
+	"github.com/claude-duo/duo/maildir/mailbox"
+)
+
+// MaxTold is in how many conversations a change is written down: those of the agent that
+// were spoken in last.
+const MaxTold = 256
+
+// Parts are what an operator works with.
+type Parts struct {
+	Home   *maildir.Home
+	Ledger *ledger.Ledger
+	Roster *roster.Roster
+	Router *router.Router
+	Book   *standing.Book
+	HostID func(name string) (id string, ok bool)
+	// Shared lists the conversations of this host that concern another one.
+	Shared func(host string) []string
+	Logger *slog.Logger
+	Now    func() time.Time
+}
+
+// Operator gives standings. Its methods may be used by several goroutines.
+type Operator struct {
+	Parts
+	mu sync.Mutex // one change at a time, with what the logs are told of it
+}
+
+// New returns an operator of a home.
+func New(p Parts) *Operator { return &Operator{Parts: p} }
+
+// Give gives an agent, named by its name or address, a standing.
+func (o *Operator) Give(ctx context.Context, name string, ask api.Standing) (envelope.Address, error) {
+	agent, err := o.agent(name)
+	if err != nil {
+		return agent, err
+	}
+	human, err := o.Roster.Human()
+	if err != nil {
+		return agent, err
+	}
+	by, now := o.Home.Address(human.Name), o.Now().UnixMilli()
+	host, known := o.HostID(agent.Host)
+	switch {
+	case agent.Same(by):
+		return agent, api.Errorf(api.BadRequest, "%s is you", agent.Name).WithNext("duo who")
+	case !known:
+		return agent, api.Errorf(api.HostNotFound, "no host named %q is linked with this one", agent.Host).WithNext("duo peer list")
+	case ask.Until != 0 && ask.Until <= now:
+		return agent, api.Errorf(api.BadRequest, "until: want a time to come in Unix milliseconds, or 0 for no end, got %d", ask.Until)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s := standing.Standing{
+		Agent: agent, Host: host, Word: ask.Standing, Reason: ask.Reason, Until: ask.Until, By: by, At: now, Change: envelope.NewID(),
+	}
+	changed, err := o.Book.Set(s)
+	switch {
+	case errors.Is(err, standing.ErrInvalid):
+		return agent, api.Errorf(api.BadRequest, "%w", err)
+	case errors.Is(err, standing.ErrTooMany):
+		return agent, api.Errorf(api.TooMany, "%w", err).WithNext("duo standing")
+	case err != nil:
+		return agent, router.Translate(err, "")
+	}
+	if changed { // committed; what follows can be done again
+		o.Logger.Info("agent has another standing", "agent", agent.String(), "standing", s.Word, "id", s.Change)
+		o.tell(ctx, s)
+	}
+	return agent, nil
+}
+
+// agent is who is meant by a name. It may have unregistered.
+func (o *Operator) agent(name string) (envelope.Address, error) {
+	if c, ok := o.Roster.Get(strings.TrimSuffix(name, "@"+o.Home.Host.Name)); ok {
+		return o.Home.Address(c.Name), nil
+	}
+	who, err := o.Roster.Resolve(name)
+	return who.Address, err
+}
+
+// Recover tells the logs what a crash has left out.
+func (o *Operator) Recover(ctx context.Context) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, s := range o.Book.Unnoted() {
+		o.tell(ctx, s)
+	}
+	return nil
+}
+
+// tell writes a change into the conversations of this host in which the agent is, and notes
+// that this is done. The caller holds the lock.
+func (o *Operator) tell(ctx context.Context, s standing.Standing) {
+	told := 0
+	for _, state := range o.active(ctx, s.Agent) {
+		err := o.Router.Steer(s, state.ID)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.As(err, new(*conv.Refusal)): // closed just now
+		case err != nil:
+			o.Logger.Error("standing is not written down", "conv", state.ID, "agent", s.Agent.String(), "err", err)
+		default:
+			told++
+		}
+	}
+	o.Logger.Info("standing is written down", "agent", s.Agent.String(), "id", s.Change, "conversations", told)
+	if err := o.Book.Note(s); err != nil { // done again at the next start, and found there
+		o.Logger.Warn("standing is not noted", "agent", s.Agent.String(), "err", err)
+	}
+}
+
+// active lists the conversations of this host that are not closed and that an agent is in:
+// those that were spoken in last, and no more than MaxTold.
+func (o *Operator) active(ctx context.Context, agent envelope.Address) (list []conv.State) {
+	ids := o.Shared(agent.Host)
+	if agent.Host == o.Home.Host.Name {
+		var err error
+		if ids, err = mailbox.At(o.Home.AgentDir(agent.Name)).Conversations(); err != nil {
+			o.Logger.Error("conversations of an agent are not listed", "agent", agent.Name, "err", err)
+		}
+	}
+	for _, id := range ids {
+		state, err := o.Ledger.State(ctx, id)
+		if err == nil && !state.Closed && state.Has(agent) && (state.Origin == "" || state.Origin == o.Home.Host.ID) {
+			list = append(list, state)
+		}
+	}
+	slices.SortFunc(list, func(a, b conv.State) int {
+		return cmp.Or(cmp.Compare(b.LastTime, a.LastTime), cmp.Compare(a.ID, b.ID))
+	})
+	return list[:min(len(list), MaxTold)]
+}
