@@ -1,8 +1,165 @@
 // @ts-check
+// A conversation as a sequence: a lane for each agent, an arrow for each message, and the
+// gaps between them to a scale that long pauses do not break.
 
-import { html, Heading } from "./ui.js";
+import { useEffect, useMemo, useRef, useSignal } from "./vendor/preact.js";
+import { oneLine, stateOf } from "./article.js";
+import { onKey } from "./keys.js";
+import { arrange, laneWidth, headHeight, leftEdge } from "./sequence-layout.js";
+import { conversationPath, navigate, requestPath, route } from "./router.js";
+import { ask, listen } from "./store.js";
+import { summary } from "./sentence.js";
+import { Tabs } from "./tabs.js";
+import { clock, count, exact, Failure, Heading, html, hue, local, Name, Peer, visible } from "./ui.js";
 
-/** @param {{conversation?: string, seq?: number}} props */
-export function Sequence({ conversation = "" }) {
-  return html`<${Heading} title="Sequence" focus=${conversation} />`;
+/** @typedef {import("./logwindow.js").Message} Message */
+/** @typedef {import("./logwindow.js").Page} Page */
+
+const perPage = 200; // lines that are drawn at a time
+
+/** The sequence of a conversation. @param {{conversation: string}} props */
+export function Sequence({ conversation: ref }) {
+  const page = useSignal(/** @type {Page|null} */ (null));
+  const problem = useSignal(/** @type {any} */ (null));
+  const { query, seq } = route.value;
+  const after = query.get("after") ?? (seq ? String(Math.max(0, seq - perPage / 2)) : "");
+  const asTable = query.get("as") === "table";
+
+  useEffect(() => {
+    let over = false;
+    const load = async () => {
+      try {
+        const next = await ask("GET", `/v1/conversations/${encodeURIComponent(ref)}/view?${after && `after=${after}&`}limit=${perPage}`);
+        if (!over) [page.value, problem.value] = [next, null];
+      } catch (err) {
+        if (!over) problem.value = err;
+      }
+    };
+    void load();
+    const stop = listen((lines) => {
+      const shown = page.value;
+      const isFull = shown && (shown.messages.at(-1)?.seq ?? 0) < shown.last;
+      if (shown && !isFull && lines.some((l) => l.seq && l.conversation === shown.conversation.id)) void load();
+    });
+    return () => {
+      over = true;
+      stop();
+    };
+  }, [ref, after]);
+
+  const shown = page.value;
+  if (!shown) return html`<section class="sheet"><${Heading} title="Sequence" focus=${ref} /><${Failure} error=${problem.value} />${!problem.value && html`<p class="quiet">Loading…</p>`}</section>`;
+  const c = shown.conversation;
+  /** @param {Record<string, string>} change */
+  const go = (change) => {
+    const next = new URLSearchParams(query);
+    for (const [name, value] of Object.entries(change)) value ? next.set(name, value) : next.delete(name);
+    navigate(`/c/${encodeURIComponent(ref)}/sequence${next.size > 0 ? "?" + next : ""}`, { replace: true });
+  };
+  const title = c.topic ? visible(c.topic) : "Direct conversation";
+  return html`<section class="sequence-view" aria-label="Sequence">
+    <header class="transcript-head"><div class="title-line">
+      <${Heading} title=${`Sequence: ${title}`} focus=${ref}>${c.topic ? html`<${Peer} text=${c.topic} />` : title}<//></div>
+      <p class="about-line"><a href=${conversationPath(c.ref)}>Transcript</a> · <code>${c.ref}</code> · ${count(shown.last, "line")}</p></header>
+    <${Failure} error=${problem.value} />
+    <div class="sequence-bar"><${Paging} page=${shown} go=${go} /></div>
+    <${Tabs} label="How to show it" chosen=${asTable ? "table" : "diagram"} onChoose=${(/** @type {string} */ id) => go({ as: id === "table" ? "table" : "" })}
+      tabs=${[{ id: "diagram", word: "Diagram" }, { id: "table", word: "Table" }]}>
+      ${asTable ? html`<${Listing} page=${shown} />` : html`<${Diagram} page=${shown} meant=${seq} />`}
+    <//>
+  </section>`;
 }
+
+/** @param {{page: Page, go: (change: Record<string, string>) => void}} props */
+function Paging({ page, go }) {
+  const begin = page.messages[0]?.seq ?? 0, end = page.messages.at(-1)?.seq ?? 0;
+  if (begin <= 1 && end >= page.last) return html`<span class="quiet">all ${count(page.last, "line")}</span>`;
+  return html`<button type="button" disabled=${begin <= 1} onClick=${() => go({ after: "0" })}>First</button>
+    <button type="button" disabled=${begin <= 1} onClick=${() => go({ after: String(Math.max(0, begin - 1 - perPage)) })}>Earlier</button>
+    <span class="quiet">#${begin} to #${end} of ${page.last.toLocaleString("en")}</span>
+    <button type="button" disabled=${end >= page.last} onClick=${() => go({ after: String(end) })}>Later</button>
+    <button type="button" disabled=${end >= page.last} onClick=${() => go({ after: "" })}>Last</button>`;
+}
+
+/** @param {{page: Page, meant: number}} props */
+function Diagram({ page, meant }) {
+  const plan = useMemo(() => arrange(page), [page]);
+  const chosen = useSignal(meant);
+  const frame = useRef(/** @type {HTMLElement|null} */ (null));
+  const step = (/** @type {number} */ way) => {
+    const rows = /** @type {SVGAElement[]} */ ([...(frame.current?.querySelectorAll("a.step") ?? [])]);
+    const at = rows.findIndex((r) => r.dataset.seq === String(chosen.value));
+    rows[Math.max(0, Math.min(rows.length - 1, at + way))]?.focus();
+  };
+  useEffect(() => onKey({ j: () => step(1), k: () => step(-1) }), []);
+  useEffect(() => {
+    const scroller = frame.current;
+    const row = meant ? scroller?.querySelector(`a.step[data-seq="${meant}"]`) : null;
+    if (row) row.scrollIntoView({ block: "center" });
+    else if (scroller && !route.value.query.get("after")) scroller.scrollTop = scroller.scrollHeight;
+  }, [page]);
+  const about = page.messages.find((m) => m.seq === chosen.value);
+  return html`<div class="diagram-frame"><div class="diagram" ref=${frame} tabindex="0" role="region" aria-label="Sequence diagram">
+      <svg class="lane-heads" width=${plan.width} height=${headHeight} viewBox="0 0 ${plan.width} ${headHeight}" aria-hidden="true">
+        ${plan.lanes.map((lane) => html`<g key=${lane.agent} class=${hue(lane.agent)}><rect x=${lane.x - laneWidth / 2 + 6} y="6" width=${laneWidth - 12} height=${headHeight - 12} rx="6" class="lane-box" />
+          <text x=${lane.x} y=${headHeight / 2 + 4} text-anchor="middle">${cut(visible(local(lane.agent)), 15)}<title>${visible(lane.agent)}</title></text></g>`)}
+      </svg>
+      <svg class="sequence" width=${plan.width} height=${plan.height} viewBox="0 0 ${plan.width} ${plan.height}" role="group" aria-label=${`${count(plan.rows.length, "line")} of ${count(plan.lanes.length, "agent")}; the table has the same`}>
+        <defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto-start-reverse" markerUnits="userSpaceOnUse"><path d="M0 0L8 4L0 8z" /></marker></defs>
+        ${plan.lanes.map((lane) => html`<line key=${lane.agent} class="lane ${hue(lane.agent)}" x1=${lane.x} y1=${lane.from} x2=${lane.x} y2=${lane.to} />`)}
+        ${plan.gaps.map((gap) => html`<g key=${gap.y} class="gap"><line x1=${leftEdge} x2=${plan.width - 8} y1=${gap.y} y2=${gap.y} /><text x="8" y=${gap.y + 4}>${gap.words}</text></g>`)}
+        ${plan.rows.map((row) => html`<${Row} key=${row.m.seq} row=${row} plan=${plan} conversation=${page.conversation.ref} onChoose=${(/** @type {number} */ n) => (chosen.value = n)} />`)}
+      </svg>
+    </div>
+    <${About} m=${about} conversation=${page.conversation.ref} />
+  </div>`;
+}
+
+/** @param {{row: import("./sequence-layout.js").Row, plan: import("./sequence-layout.js").Plan, conversation: string, onChoose: (seq: number) => void}} props */
+function Row({ row, plan, conversation, onChoose }) {
+  const { m, y, from, to } = row;
+  const words = m.type === "message" ? cut(visible(oneLine(m.content)), 300) : summary(m);
+  const label = m.type === "message" ? `#${m.seq} ${visible(local(m.from))} to ${m.type === "message" && row.toAll ? "all" : row.names.map((n) => visible(local(n))).join(", ")}: ${words}` : `#${m.seq} ${words}`;
+  const choose = () => onChoose(m.seq);
+  return html`<a class=${`step ${m.type === "message" ? "says" : "happens"} ${hue(m.from)}`} href=${conversationPath(conversation, m.seq)} data-seq=${m.seq} aria-label=${label} onFocus=${choose} onPointerEnter=${choose}>
+    <title>${label}</title>
+    <rect class="step-back" x="0" y=${y - 11} width=${plan.width} height="22" rx="4" />
+    <text class="step-seq" x=${leftEdge - 10} y=${y + 4} text-anchor="end">${m.seq}</text>
+    <text class="step-time" x="8" y=${y + 4}>${clock(m.timestamp)}</text>
+    ${m.type === "message" ? html`${to.map((x) => html`<line key=${x} class="arrow" x1=${from} y1=${y} x2=${x + (x > from ? -3 : 3)} y2=${y} marker-end="url(#arrow)" />`)}
+      <circle cx=${from} cy=${y} r="4" class="from" />
+      ${row.room > 40 && html`<text class="step-text" x=${row.textAt} y=${y - 4} text-anchor="middle">${cut(words, Math.floor(row.room / 6.2))}</text>`}` : html`
+      <path class="event-mark" d=${mark(m, from, y)} /><text class="step-event" x=${from + 12} y=${y + 4}>${cut(words, 60)}</text>`}
+  </a>`;
+}
+
+/** The sign of what happened, at a place. @param {Message} m @param {number} x @param {number} y */
+function mark(m, x, y) {
+  if (m.type === "join" || m.event === "invite") return `M${x - 6} ${y - 5}L${x + 6} ${y - 5}L${x} ${y + 6}z`;
+  if (m.type === "leave") return `M${x - 5} ${y - 5}L${x + 5} ${y + 5}M${x + 5} ${y - 5}L${x - 5} ${y + 5}`;
+  return `M${x} ${y - 6}L${x + 6} ${y}L${x} ${y + 6}L${x - 6} ${y}z`;
+}
+
+/** What is told of the line that is looked at. @param {{m: Message|undefined, conversation: string}} props */
+function About({ m, conversation }) {
+  if (!m) return html`<aside class="about quiet">Point at a line, or go there with <kbd>j</kbd> and <kbd>k</kbd>, to read it.</aside>`;
+  return html`<aside class="about"><p><a href=${conversationPath(conversation, m.seq)}>#${m.seq}</a> <${Name} address=${m.from} /> <time>${exact(m.timestamp)}</time></p>
+    <p class="about-text">${m.type === "message" ? html`<${Peer} text=${oneLine(m.content)} />` : summary(m)}</p>
+    ${m.request && html`<p><a href=${requestPath(m.request)}>the call that it came of</a></p>`}</aside>`;
+}
+
+/** The same as a table. @param {{page: Page}} props */
+function Listing({ page }) {
+  const none = new Map();
+  return html`<div class="scroller table-frame" tabindex="0" role="region" aria-label="Table of the lines"><table class="listing">
+    <caption class="visually-hidden">The lines of the conversation</caption>
+    <thead><tr><th scope="col">#</th><th scope="col">time</th><th scope="col">from</th><th scope="col">to</th><th scope="col">what</th></tr></thead>
+    <tbody>${page.messages.map((m) => html`<tr key=${m.seq}><th scope="row"><a href=${conversationPath(page.conversation.ref, m.seq)}>${m.seq}</a></th>
+      <td><time datetime=${new Date(m.timestamp).toISOString()} title=${exact(m.timestamp)}>${clock(m.timestamp)}</time></td><td><${Name} address=${m.from} /></td>
+      <td>${m.type === "message" ? (m.recipients ?? []).map((r, i) => html`${i > 0 ? ", " : ""}<span title=${stateOf(m, r, none)}>${visible(local(r.agent))}</span>`) : ""}</td>
+      <td>${m.type === "message" ? html`<${Peer} text=${oneLine(m.content)} />` : html`<i>${summary(m)}</i>`}</td></tr>`)}</tbody>
+  </table></div>`;
+}
+
+/** @param {string} text @param {number} most characters */
+const cut = (text, most) => (text.length > most ? text.slice(0, Math.max(1, most - 1)) + "…" : text);

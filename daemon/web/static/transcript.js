@@ -1,8 +1,192 @@
 // @ts-check
+// The transcript of one conversation: who is in it, what was said, and how far it got.
 
-import { html, Heading } from "./ui.js";
+import { signal, useEffect, useMemo, useSignal } from "./vendor/preact.js";
+import { formats, saveConversation } from "./download.js";
+import { follow, Lines } from "./lines.js";
+import { LogWindow } from "./logwindow.js";
+import { navigate, conversationPath, route } from "./router.js";
+import { agents, ask, findConversation, link, listen, look, typing } from "./store.js";
+import { announce, count, exact, Failure, Heading, html, local, Name, Peer, second, State, visible } from "./ui.js";
+import { oneLine } from "./article.js";
+import { summary } from "./sentence.js";
 
-/** @param {{conversation?: string, seq?: number}} props */
-export function Transcript({ conversation = "" }) {
-  return html`<${Heading} title="Transcript" focus=${conversation} />`;
+/** @typedef {import("./logwindow.js").Message} Message */
+/** @typedef {import("./store.js").Conversation} Conversation */
+/** @typedef {import("./store.js").Envelope} Envelope */
+
+const fewPeople = 12; // whose presence stands in the head
+
+/** @param {string} ref of the conversation */
+function newView(ref) {
+  const path = `/v1/conversations/${encodeURIComponent(ref)}/view?`;
+  return {
+    log: new LogWindow((query) => ask("GET", path + query)),
+    current: signal(0),
+    wanted: signal(/** @type {{seq: number}|null} */ (null)),
+    progress: signal(/** @type {import("./article.js").Progress} */ (new Map())),
+  };
+}
+
+/** @typedef {ReturnType<typeof newView>} View */
+
+/** The transcript of a conversation. @param {{conversation: string}} props */
+export function Transcript({ conversation: ref }) {
+  const view = useMemo(() => newView(ref), [ref]);
+  const { log } = view;
+  const { visit, seq } = route.value;
+  useEffect(() => void show(view, seq), [view, visit]);
+  useEffect(() => listen((lines) => hear(view, lines)), [view]);
+  useEffect(() => {
+    if (link.value.state === "live") void log.refresh();
+  }, [view, link.value.state]);
+  useEffect(() => {
+    if (log.following.value && log.atEnd && log.conversation.value) look(log.conversation.value.id, log.end);
+  }, [log.span.value, log.following.value]);
+
+  const known = log.conversation.value ?? findConversation(ref);
+  if (!known) return html`<section class="sheet"><${Missing} name=${ref} problem=${log.problem.value} /></section>`;
+  const c = newest(known, findConversation(known.id));
+  return html`<section class="transcript" aria-label="Transcript">
+    <${Top} c=${c} />
+    <${Places} view=${view} c=${c} />
+    ${log.problem.value && html`<${Failure} error=${log.problem.value} />`}
+    <div class="lines-frame">
+      <${Lines} ...${view} conversation=${c.ref} />
+      <${NewBelow} log=${log} />
+    </div>
+    <${Bottom} c=${c} />
+  </section>`;
+}
+
+/** Which of two descriptions of a conversation tells more. @param {Conversation} a @param {Conversation|undefined} b */
+const newest = (a, b) => (b && b.lastSeq >= a.lastSeq ? b : a);
+
+/** @param {{name: string, problem: any}} props */
+function Missing({ name, problem }) {
+  if (!problem) return html`<${Heading} title="Conversation" focus=${name} /><p class="quiet">Loading…</p>`;
+  const isGone = problem.status === 404;
+  return html`<${Heading} title=${isGone ? "No such conversation" : "The conversation cannot be shown"} focus=${name} />
+    ${isGone ? html`<p>Nothing here is called <code><${Peer} text=${name} /></code>. It may be of another host, or the link was cut short.</p>` : ""}
+    <${Failure} error=${problem} />
+    <p><a href="/">All conversations</a></p>`;
+}
+
+/**
+ * Shows a message, or the end of the log.
+ * @param {View} view
+ * @param {number} seq 0 for the end
+ */
+async function show(view, seq) {
+  const { log, current, wanted } = view;
+  if (!seq) return void (log.end === 0 && await log.open());
+  if (seq < log.begin || seq > log.end || log.end === 0) {
+    if (!await log.open(seq)) return;
+  }
+  const there = Math.min(Math.max(seq, log.begin), log.end);
+  log.following.value = false;
+  current.value = there;
+  wanted.value = { seq: there };
+}
+
+/** Takes in what the stream carries. @param {View} view @param {Envelope[]} lines */
+function hear({ log, progress }, lines) {
+  const id = log.conversation.value?.id;
+  let reach = 0;
+  /** @type {import("./article.js").Progress|null} */
+  let next = null;
+  for (const line of lines) {
+    if (!id || line.conversation !== id) continue;
+    if (line.type === "receipt") {
+      next ??= new Map(progress.value);
+      next.set(line.agent, { delivered: line.delivered ?? 0, seen: line.seen ?? 0 });
+    } else if (line.seq) {
+      reach = Math.max(reach, line.seq);
+      announce(line.type === "message" ? `${visible(local(line.from))}: ${visible(oneLine(line.content))}` : summary(/** @type {any} */ (line)));
+    }
+  }
+  if (next) progress.value = next;
+  if (reach) void log.heard(reach);
+}
+
+/** @param {{c: Conversation}} props */
+function Top({ c }) {
+  const people = c.participants.length;
+  const title = c.topic ? visible(c.topic) : "Direct conversation";
+  return html`<header class="transcript-head">
+    <div class="title-line">
+      <${Heading} title=${title} focus=${c.id}>${c.topic ? html`<${Peer} text=${c.topic} />` : title}<//>
+      <${State} state=${c.status} />
+    </div>
+    <p class="about-line"><code>${c.ref}</code>${" · "}${c.mode}${c.open ? " · anybody may join" : ""}${" · "}${
+      c.turnLimit ? html`turn ${c.turns} of ${c.turnLimit}` : count(c.turns, "message")}${" · "}since ${exact(c.createdAt)}</p>
+    <ul class="members" aria-label=${count(people, "participant")}>
+      ${c.participants.slice(0, fewPeople).map((p) => html`<li key=${p}><${Person} address=${p} /></li>`)}
+      ${people > fewPeople && html`<li class="quiet">and ${people - fewPeople} more</li>`}
+      ${(c.left ?? []).slice(0, fewPeople).map((p) => html`<li key=${p} class="quiet"><${Name} address=${p} /> left</li>`)}
+    </ul>
+  </header>`;
+}
+
+/** @param {{address: string}} props */
+function Person({ address }) {
+  const agent = agents.value.get(address);
+  return html`<${Name} address=${address} />${agent ? html` <${State} state=${agent.status} />` : ""}`;
+}
+
+/** Where one can go in the log. @param {{view: View, c: Conversation}} props */
+function Places({ view, c }) {
+  const { log } = view;
+  const said = useSignal("");
+  /** @param {number} seq */
+  const go = (seq) => navigate(conversationPath(c.ref, seq), { replace: true });
+  /** @param {SubmitEvent} event */
+  const onSubmit = (event) => {
+    event.preventDefault();
+    const field = /** @type {HTMLInputElement} */ (/** @type {HTMLFormElement} */ (event.target).elements.namedItem("seq"));
+    const seq = Number(field.value.replace("#", ""));
+    if (Number.isInteger(seq) && seq > 0) go(Math.min(seq, log.known));
+  };
+  /** @param {Event} event */
+  const onDate = async (event) => {
+    const day = new Date(/** @type {HTMLInputElement} */ (event.target).value + "T00:00");
+    if (!Number.isNaN(day.getTime())) go(await log.seqAt(day.getTime()));
+  };
+  return html`<div class="places-bar" role="toolbar" aria-label="Places in the conversation">
+    <button type="button" onClick=${() => go(1)}>First</button>
+    <form onSubmit=${onSubmit}><label>Go to <input name="seq" inputmode="numeric" pattern="#?[0-9]*" size="7" placeholder=${`1–${log.known}`} autocomplete="off" /></label></form>
+    <label>Day <input type="date" max=${isoDay(Date.now())} min=${isoDay(c.createdAt)} onChange=${onDate} /></label>
+    <button type="button" aria-pressed=${log.following.value} onClick=${() => void follow(log)} title="Stay at the end as it grows (f)">Follow</button>
+    <span class="spring"></span>
+    <a class="button" href=${`/c/${encodeURIComponent(c.ref)}/sequence`}>Sequence</a>
+    <details class="menu"><summary>Export</summary><div class="menu-box">
+      ${formats.map(([format, word, ending]) => html`<button type="button" key=${format} onClick=${async (/** @type {Event} */ event) => {
+        /** @type {HTMLElement} */ (event.target).closest("details")?.removeAttribute("open");
+        said.value = await saveConversation(c.ref, format, ending);
+      }}>${word}</button>`)}
+    </div></details>
+    ${said.value && html`<p class="failure" role="alert">${said.value}</p>`}
+  </div>`;
+}
+
+/** A day as fields of forms have it. @param {number} at Unix milliseconds */
+function isoDay(at) {
+  const d = new Date(at);
+  return new Date(d.getTime() - d.getTimezoneOffset() * 60000).toISOString().slice(0, 10);
+}
+
+/** @param {{log: LogWindow}} props */
+function NewBelow({ log }) {
+  if (log.following.value || log.end === 0) return null;
+  const n = log.unseen.value;
+  return html`<button type="button" class=${`to-end${n > 0 ? " has-new" : ""}`} onClick=${() => void follow(log)}>${n > 0 ? `${n.toLocaleString("en")} new` : "To the end"} <span aria-hidden="true">↓</span></button>`;
+}
+
+/** What is going on at the end of the log. @param {{c: Conversation}} props */
+function Bottom({ c }) {
+  if (c.status === "closed") return html`<p class="ending">Closed${c.reason ? html`: <q><${Peer} text=${c.reason} /></q>` : "."}</p>`;
+  if (c.status === "damaged") return html`<p class="ending failure">The log is damaged behind #${c.lastSeq}: what stands there is not shown, and nothing more is taken. <span class="next">next: <code>duo fsck</code></span></p>`;
+  if (c.turnLimit && c.turns >= c.turnLimit) return html`<p class="ending">All ${c.turnLimit} turns are used: nobody can say more here.</p>`;
+  const who = [...(typing.value.get(c.id) ?? [])].filter(([, until]) => until > second.value).map(([address]) => visible(local(address)));
+  return html`<p class="typing">${who.length > 0 && html`${who.slice(0, 3).join(", ")} ${who.length > 3 ? `and ${who.length - 3} more ` : ""}${who.length > 1 ? "are" : "is"} typing<span class="dots" aria-hidden="true"></span>`}</p>`;
 }

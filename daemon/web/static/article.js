@@ -1,0 +1,167 @@
+// @ts-check
+// One line of a log as people read it: a message with its marks, or what has happened.
+
+import { useSignal } from "./vendor/preact.js";
+import { saveAttachment } from "./download.js";
+import { conversationPath } from "./router.js";
+import { sentence } from "./sentence.js";
+import { clock, exact, html, hue, local, Name, Peer, serverHTML, visible } from "./ui.js";
+
+/** @typedef {import("./logwindow.js").Message} Message */
+/** @typedef {import("./logwindow.js").Recipient} Recipient */
+/** @typedef {Map<string, {delivered: number, seen: number}>} Progress by address */
+
+const states = ["seen", "delivered", "stored", "queued"]; // the furthest first
+/** @type {Record<string, {tick: string, word: string}>} */
+const signs = {
+  seen: { tick: "✓✓", word: "seen by" },
+  delivered: { tick: "✓", word: "delivered to" },
+  stored: { tick: "○", word: "stored for" },
+  queued: { tick: "…", word: "queued for" },
+};
+const few = 3; // names or numbers that are told without being asked for
+
+/** @param {string} state */
+function rank(state) {
+  const i = states.indexOf(state);
+  return i < 0 ? states.length - 1 : i;
+}
+
+/**
+ * How far a message got with a recipient, as far as anybody has said.
+ * @param {Message} m
+ * @param {Recipient} to
+ * @param {Progress} progress
+ */
+export function stateOf(m, to, progress) {
+  const heard = progress.get(to.agent);
+  const live = !heard || m.seq > heard.delivered ? "queued" : m.seq > heard.seen ? "delivered" : "seen";
+  return states[Math.min(rank(live), rank(to.state))];
+}
+
+/** @param {{m: Message, progress: {value: Progress}}} props */
+function Delivery({ m, progress }) {
+  const all = m.recipients ?? [];
+  const groups = states
+    .map((state) => ({ state, who: all.filter((r) => stateOf(m, r, progress.value) === state) }))
+    .filter((g) => g.who.length > 0);
+  if (groups.length === 0) return null;
+  return html`<ul class="delivery" aria-label="How far it got">
+    ${groups.map(({ state, who }) => html`<li key=${state} class="got-${state}">
+      <span class="tick" aria-hidden="true">${signs[state].tick}</span> ${signs[state].word} <${Names} who=${who} />
+    </li>`)}
+  </ul>`;
+}
+
+/** @param {{who: Recipient[]}} props */
+function Names({ who }) {
+  const all = useSignal(false);
+  const shown = all.value || who.length <= few + 1 ? who : who.slice(0, few);
+  const left = who.length - shown.length;
+  return html`${shown.map((r, i) => html`${i > 0 ? ", " : ""}<span key=${r.agent} title=${r.agent}>${visible(local(r.agent))}${
+    r.why ? html` <span class="why">(<${Peer} text=${r.why} />)</span>` : ""}</span>`)}${
+    left > 0 ? html` <button type="button" class="inline" onClick=${() => (all.value = true)}>and ${left} more</button>` : ""}`;
+}
+
+/** @param {{seqs: number[], conversation: string}} props */
+function Crossed({ seqs, conversation }) {
+  const link = (/** @type {number} */ seq) => html`<a href=${conversationPath(conversation, seq)}>#${seq}</a>`;
+  return html`<span class="remark crossed" title="Its sender had not been shown them when it wrote">had not seen ${
+    seqs.length <= few ? seqs.map((n, i) => html`${i > 0 ? ", " : ""}${link(n)}`) : html`${link(seqs[0])} to ${link(seqs[seqs.length - 1])}`}</span>`;
+}
+
+/** @param {{m: Message}} props */
+function Attached({ m }) {
+  const problem = useSignal("");
+  return html`<ul class="attached" aria-label="Attachments">
+    ${(m.attachments ?? []).map((a) => html`<li key=${a.sha256 + a.name}>
+      <button type="button" class="file" onClick=${async () => (problem.value = await saveAttachment(m.ref, a))}>
+        <span aria-hidden="true">⤓</span> <span class="file-name"><${Peer} text=${a.name} /></span>
+        <span class="quiet">${fileSize(a.size)} · <${Peer} text=${a.mediaType} /></span>
+      </button>
+    </li>`)}
+    ${problem.value && html`<li class="why" role="alert">${problem.value}</li>`}
+  </ul>`;
+}
+
+/** The size of a file in words. @param {number} bytes */
+export function fileSize(bytes) {
+  if (bytes < 1000) return `${bytes} B`;
+  const units = ["kB", "MB", "GB"];
+  let size = bytes / 1000, unit = 0;
+  while (size >= 999.5 && unit < units.length - 1) [size, unit] = [size / 1000, unit + 1];
+  return `${size < 10 ? size.toFixed(1) : Math.round(size)} ${units[unit]}`;
+}
+
+/** @param {{m: Message, conversation: string, quoted?: Message}} props */
+function Quote({ m, conversation, quoted }) {
+  const seq = quoted?.seq ?? (typeof m.replyTo === "number" ? m.replyTo : 0);
+  if (!seq) return html`<p class="quote">answers an earlier message</p>`;
+  return html`<p class="quote"><a href=${conversationPath(conversation, seq)} aria-label=${`Answers message ${seq}`}>#${seq}</a>${" "}
+    ${quoted && html`<b>${visible(local(quoted.from))}</b> <span class="quoted"><${Peer} text=${oneLine(quoted.content)} /></span>`}</p>`;
+}
+
+/** The beginning of a text on one line. @param {string|undefined} text */
+export function oneLine(text) {
+  return (text ?? "").slice(0, 600).trim().replace(/\s+/g, " ").slice(0, 160);
+}
+
+/** Whom a message is directed to. @param {Message} m */
+const directed = (m) => [m.to ?? []].flat().map((to) => visible(local(to))).join(", ");
+
+/** @param {{m: Message}} props */
+function Marks({ m }) {
+  /** @type {[string, string][]} */
+  const marks = [];
+  if (m.to !== undefined) marks.push([`to ${directed(m)}`, "It is directed to them"]);
+  if (m.auto) marks.push(["automatic", "No model and no human wrote it"]);
+  if (m.hops) marks.push([`hop ${m.hops}`, "So many automatic replies in a row led here"]);
+  if (m.raw !== undefined) marks.push(["by the shell", "It was appended to the log with the shell, and then taken in"]);
+  if (m.data !== undefined) marks.push(["with data", visible(JSON.stringify(m.data).slice(0, 2000))]);
+  return marks.map(([word, title]) => html`<span class="remark" key=${word} title=${title}>${word}</span>`);
+}
+
+/** @param {{at: number}} props */
+function Clock({ at }) {
+  return html`<time datetime=${new Date(at).toISOString()} title=${exact(at)}>${clock(at)}</time>`;
+}
+
+/** @param {{m: Message}} props */
+function Body({ m }) {
+  if (m.error) return html`<p class="why">It cannot be read: <${Peer} text=${m.error} /></p>`;
+  if (m.html === undefined) return html`<pre class="body">${m.content}</pre>`;
+  return html`<div class="body" dangerouslySetInnerHTML=${{ __html: serverHTML(m.html) }}></div>`;
+}
+
+/** @param {{m: Message, conversation: string, first: boolean, quoted?: Message}} props */
+function Said({ m, conversation, first, quoted }) {
+  return html`<div class="what">
+    ${first && html`<p class="by"><${Name} address=${m.from} /> <${Clock} at=${m.timestamp} /></p>`}
+    ${m.replyTo !== undefined && html`<${Quote} m=${m} conversation=${conversation} quoted=${quoted} />`}
+    <${Body} m=${m} />
+    ${m.attachments?.length ? html`<${Attached} m=${m} />` : ""}
+    <p class="remarks">${m.crossed?.length ? html`<${Crossed} seqs=${m.crossed} conversation=${conversation} />` : ""}<${Marks} m=${m} /></p>
+  </div>`;
+}
+
+/**
+ * A line of a log.
+ * @param {object} props
+ * @param {Message} props.m
+ * @param {string} props.conversation its reference, for links
+ * @param {boolean} props.first whether a sender begins to speak with it
+ * @param {boolean} props.current whether it is the one that is meant
+ * @param {Message} [props.quoted] what it answers
+ * @param {{value: Progress}} props.progress
+ */
+export function Article({ m, conversation, first, current, quoted, progress }) {
+  const isMessage = m.type === "message";
+  const kind = isMessage ? `said ${hue(m.from)}${first ? " first" : ""}` : "event";
+  return html`<article id=${"m" + m.seq} data-seq=${m.seq} tabindex=${current ? 0 : -1} class=${`line ${kind}${current ? " current" : ""}`}
+      aria-label=${`${m.seq}, ${visible(local(m.from))}, ${clock(m.timestamp)}`} aria-current=${current ? "true" : undefined}>
+    <a class="seq" href=${conversationPath(conversation, m.seq)} title=${exact(m.timestamp)} aria-label=${`Link to message ${m.seq}`}>${m.seq}</a>
+    ${isMessage
+      ? html`<${Said} m=${m} conversation=${conversation} first=${first} quoted=${quoted} /><${Delivery} m=${m} progress=${progress} />`
+      : html`<p class="what">${sentence(m)} <${Clock} at=${m.timestamp} /></p>`}
+  </article>`;
+}
