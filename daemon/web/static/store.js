@@ -258,65 +258,72 @@ const stream = openStream({
   revoked: () => forget("The session was revoked."),
 });
 
+/**
+ * A map that is copied when it is first written to, so that a flood of lines costs one copy.
+ * @template K, V @param {import("./vendor/preact.js").Signal<Map<K, V>>} source
+ */
+function draft(source) {
+  /** @type {Map<K, V>|undefined} */
+  let copy;
+  return {
+    read: () => copy ?? source.peek(),
+    write: () => (copy ??= new Map(source.peek())),
+    commit: () => void (copy && (source.value = copy)),
+  };
+}
+
 /** @param {Envelope[]} lines */
 function take(lines) {
+  const drafts = { agents: draft(agents), conversations: draft(conversations), typing: draft(typing) };
+  for (const line of lines) {
+    if (line.type === "presence") meet(drafts, line);
+    else if (line.type === "typing") hearTyping(drafts, line);
+    else if (line.type === "receipt") makeStale([line.agent]);
+    else if (line.request && !line.seq) wantRequests();
+    else if (line.seq && line.conversation) advance(drafts, line);
+  }
   batch(() => {
     eventAt.value = Date.now();
-    const known = new Map(conversations.value);
-    let changed = false;
-    for (const line of lines) {
-      if (line.type === "presence") meet(line);
-      else if (line.type === "typing") hearTyping(line);
-      else if (line.type === "receipt") makeStale([line.agent]);
-      else if (line.request && !line.seq) wantRequests();
-      else if (line.seq && line.conversation) changed = advance(known, line) || changed;
-    }
-    if (changed) conversations.value = known;
+    for (const d of Object.values(drafts)) d.commit();
   });
   for (const listener of listeners) listener(lines);
 }
 
-/** @param {Envelope} line of presence */
-function meet(line) {
-  const agent = agents.value.get(line.from ?? "");
+/** @typedef {{agents: ReturnType<typeof draft<string, Agent>>, conversations: ReturnType<typeof draft<string, Conversation>>, typing: ReturnType<typeof draft<string, Map<string, number>>>}} Drafts */
+
+/** @param {Drafts} drafts @param {Envelope} line of presence */
+function meet(drafts, line) {
+  const agent = drafts.agents.read().get(line.from ?? "");
   if (!agent) return wantAgents();
-  const next = new Map(agents.value);
-  next.set(agent.address, { ...agent, status: line.status, note: line.content ?? "", lastSeen: line.timestamp ?? agent.lastSeen });
-  agents.value = next;
+  drafts.agents.write().set(agent.address, { ...agent, status: line.status, note: line.content ?? "", lastSeen: line.timestamp ?? agent.lastSeen });
   makeStale([agent.address]); // whether it listens, and what it has open
   if (line.status === "ringing" || agent.status === "ringing") wantRequests();
 }
 
-/** @param {Envelope} line */
-function hearTyping(line) {
-  const next = new Map(typing.value);
-  const who = new Map(next.get(line.conversation ?? ""));
+/** @param {Drafts} drafts @param {Envelope} line */
+function hearTyping(drafts, line) {
+  const id = line.conversation ?? "";
+  const who = new Map(drafts.typing.read().get(id));
   if (line.off) who.delete(line.from ?? "");
   else who.set(line.from ?? "", Date.now() + typingFor);
-  next.set(line.conversation ?? "", who);
-  typing.value = next;
+  if (who.size > 0) drafts.typing.write().set(id, who);
+  else drafts.typing.write().delete(id);
 }
 
-/** Brings a conversation to a line. @param {Map<string, Conversation>} known @param {Envelope} line */
-function advance(known, line) {
+/** Brings a conversation to a line. @param {Drafts} drafts @param {Envelope} line */
+function advance(drafts, line) {
   const id = /** @type {string} */ (line.conversation);
   const seq = /** @type {number} */ (line.seq);
   if (followed.has(id)) followed.set(id, Math.max(seq, followed.get(id) ?? 0));
-  const c = known.get(id);
+  const c = drafts.conversations.read().get(id);
   if (!c || line.type !== "message") wantConversation(id);
-  if (!c || seq <= c.lastSeq) return false;
+  if (!c || seq <= c.lastSeq) return;
   makeStale(c.participants);
-  stopTyping(id, line.from ?? "");
-  known.set(id, {
+  if (drafts.typing.read().get(id)?.has(line.from ?? "")) hearTyping(drafts, { type: "typing", conversation: id, from: line.from, off: true });
+  drafts.conversations.write().set(id, {
     ...c, lastSeq: seq, lastTimestamp: line.timestamp ?? c.lastTimestamp, turns: c.turns + (line.type === "message" ? 1 : 0),
     last: { seq, from: line.from ?? "", type: line.type, event: line.event, preview: preview(line.content), timestamp: line.timestamp ?? 0 },
   });
-  return true;
-}
-
-/** @param {string} conversation @param {string} agent */
-function stopTyping(conversation, agent) {
-  if (typing.value.get(conversation)?.has(agent)) hearTyping({ type: "typing", conversation, from: agent, off: true });
 }
 
 /** @param {string|undefined} text */

@@ -4,8 +4,8 @@
 
 const pingEvery = 5000; // ms between questions whether the daemon is there
 const patience = 16000; // ms of silence after which the connection counts as broken
-const firstGap = 500; // ms before coming again, doubled each time
-const maxGap = 15000; // ms
+const firstGap = 400; // ms before coming again, doubled each time
+const maxGap = 5000; // ms
 const flushEvery = 50; // ms that lines are gathered, so that a flood is drawn a few times a second
 const closeRevoked = 4001;
 
