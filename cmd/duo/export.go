@@ -57,7 +57,7 @@ Without --output it goes to standard output, where the format is one file.
 	return cmd
 }
 
-var formats = []string{string(export.JSONL)}
+var formats = []string{string(export.JSONL), string(export.Mbox)}
 
 func (a *app) runExport(ctx context.Context, o exportOptions, refs []string) error {
 	home, err := a.openHome(maildir.Open)

@@ -79,6 +79,8 @@ func (s *source) form(w io.Writer, format Format) (form, error) {
 	switch format {
 	case JSONL:
 		return newStream(s, w), nil
+	case Mbox:
+		return newMbox(s, w), nil
 	}
 	return nil, fmt.Errorf("export as %q: no such format", format)
 }
