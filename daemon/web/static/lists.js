@@ -125,12 +125,12 @@ function LastLine({ c }) {
 export function happened(type, event) {
   if (type === "join") return "joined";
   if (type === "leave") return "left";
-  return { create: "began it", invite: "invited somebody", close: "closed it", undeliverable: "was told that it cannot be delivered" }[event ?? ""] ?? visible(event || type);
+  return { create: "began it", invite: "invited somebody", close: "closed it", undeliverable: "could not be heard", standing: "said what somebody may do", restored: "came back from a backup" }[event ?? ""] ?? visible(event || type);
 }
 
 /** @param {{r: Request}} props */
 function RingingRow({ r }) {
-  return html`<a class="row ringing" href=${requestPath(r.ref)} aria-current=${route.value.name === "request" && route.value.ref === r.ref ? "page" : undefined}>
+  return html`<a class="row call-row" href=${requestPath(r.ref)} aria-current=${route.value.name === "request" && route.value.ref === r.ref ? "page" : undefined}>
     <span class="row-top"><span class="topic"><bdi><${Peer} text=${r.topic || "a call"} /></bdi></span><span class="when"><${Countdown} until=${r.ringUntil ?? 0} /></span></span>
     <span class="row-last"><${Name} address=${r.from} plain /> calls <${People} list=${r.to} /></span>
   </a>`;
@@ -213,6 +213,7 @@ export function AgentRow({ a }) {
 
 /** @param {{a: Agent}} props */
 export function Standing({ a }) {
+  if (a.human) return html`<span class="chip human">person</span>`;
   return a.standing && a.standing !== "none" ? html`<span class="chip bad">${a.standing}</span>` : null;
 }
 

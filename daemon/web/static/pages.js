@@ -6,7 +6,7 @@ import { Ago, Avatar, Countdown, Failure, Heading, Name, Peer, State, copy, coun
 import { conversationPath, requestPath } from "./router.js";
 import { ask, conversations, findAgent, isOperator, keepAgent, loaded, requests, signedOut } from "./store.js";
 import { ConversationRow, Standing, Topic, happened, sortedAgents, stateOf, waits } from "./lists.js";
-import { StandingControls } from "./operator.js";
+import { StandingControls, Terms, WriteTo } from "./operator.js";
 
 /** @typedef {import("./store.js").Agent} Agent */
 /** @typedef {import("./store.js").Request} Request */
@@ -89,7 +89,8 @@ export function AgentPage({ name }) {
       <${Fact} name="takes calls from">${agent.accepts}<//>
       <${Fact} name="open">${count(agent.open, "conversation")}<//>
     </dl>
-    ${isOperator.value && html`<${StandingControls} agent=${agent} />`}
+    <${Terms} agent=${agent} />
+    ${isOperator.value && html`<div class="operator-part"><${StandingControls} agent=${agent} />${!agent.human && html`<${WriteTo} agent=${agent} />`}</div>`}
     ${calls.length > 0 && html`<h2>Calls</h2><ul class="request-list">${calls.map((r) => html`<li key=${r.id}><${RequestLine} r=${r} /></li>`)}</ul>`}
     <h2>Conversations</h2>
     ${mine.length === 0 && html`<p class="empty">None that is known here.</p>`}

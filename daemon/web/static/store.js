@@ -11,7 +11,7 @@ import { batch, computed, signal } from "./vendor/preact.js";
 import { openStream } from "./stream.js";
 
 /** @typedef {{role: "observer"|"operator", host: string, hostId: string, version: string, human?: string, expiresAt?: number}} Session */
-/** @typedef {{id: string, name: string, address: string, host: string, link?: string, capabilities: string[], description?: string, platform?: string, accepts: string, status: string, note?: string, lastSeen?: number, open: number, unread: number, listening: boolean, wake?: string, unregistered?: boolean, standing?: string, standingReason?: string}} Agent */
+/** @typedef {{id: string, name: string, address: string, host: string, link?: string, capabilities: string[], description?: string, platform?: string, accepts: string, status: string, note?: string, lastSeen?: number, open: number, unread: number, listening: boolean, wake?: string, unregistered?: boolean, human?: boolean, standing?: string, terms?: {by: string, at: number, until?: number, reason?: string}}} Agent */
 /** @typedef {{seq: number, from: string, type: string, event?: string, preview: string, timestamp: number}} Last */
 /** @typedef {{id: string, ref: string, topic: string, mode: string, open: boolean, turnLimit?: number, turns: number, creator: string, participants: string[], left?: string[], status: string, reason?: string, lastSeq: number, lastTimestamp: number, createdAt: number, last?: Last}} Conversation */
 /** @typedef {{agent: string, state: string, reason?: string, at: number}} Callee */

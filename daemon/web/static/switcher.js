@@ -71,7 +71,7 @@ export function Switcher({ onClose }) {
   };
   return html`<${Dialog} title="Go to" class="switcher" onClose=${onClose}>
     <input role="combobox" aria-label="Go to an agent or a conversation" aria-expanded="true" aria-controls="choices" aria-autocomplete="list" aria-activedescendant=${list.length > 0 ? "choice-" + at : undefined}
-      placeholder="Agent, topic or reference" autocomplete="off" spellcheck=${false} maxlength="200" autofocus value=${text} onInput=${(/** @type {any} */ e) => setText(e.target.value)} onKeyDown=${onKeyDown} />
+      placeholder="Agent, topic or reference" autocomplete="off" spellcheck=${false} maxlength="200" data-first value=${text} onInput=${(/** @type {any} */ e) => setText(e.target.value)} onKeyDown=${onKeyDown} />
     <ul id="choices" role="listbox" aria-label="Choices">
       ${list.map((c, i) => html`<li key=${c.href} id=${"choice-" + i} role="option" aria-selected=${i === at} onMouseMove=${() => setAt(i)} onClick=${() => go(c)}>
         <span class="choice-text"><bdi><${Peer} text=${c.text} /></bdi></span><span class="choice-more"><${Peer} text=${c.more} /></span><span class="choice-kind">${c.kind}</span></li>`)}

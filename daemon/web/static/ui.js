@@ -211,13 +211,14 @@ export function toast(text) {
   toastEnds = setTimeout(() => (toasted.value = ""), 4000);
 }
 
-/** A modal dialog: open while it is rendered. @param {{title: string, onClose: () => void, children: any, class?: string}} props */
+/** A modal dialog: open while it is rendered. What has data-first in it has the focus then. @param {{title: string, onClose: () => void, children: any, class?: string}} props */
 export function Dialog({ title, onClose, children, class: kind = "" }) {
   const ref = useRef(/** @type {HTMLDialogElement|null} */ (null));
   useEffect(() => {
     const back = document.activeElement;
     ref.current?.showModal();
-    return () => void (back instanceof HTMLElement && back.isConnected && back.focus());
+    /** @type {HTMLElement|null|undefined} */ (ref.current?.querySelector("[data-first]"))?.focus();
+    return () => (back instanceof HTMLElement && back.isConnected ? back : document.getElementById("main"))?.focus();
   }, []);
   /** @param {MouseEvent} event */
   const onClick = (event) => event.target === ref.current && onClose(); // beside the box
