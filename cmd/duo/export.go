@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/claude-duo/duo/daemon/api"
@@ -57,7 +58,7 @@ Without --output it goes to standard output, where the format is one file.
 	return cmd
 }
 
-var formats = []string{string(export.JSONL), string(export.Mbox)}
+var formats = []string{string(export.JSONL), string(export.Mbox), string(export.Markdown)}
 
 func (a *app) runExport(ctx context.Context, o exportOptions, refs []string) error {
 	home, err := a.openHome(maildir.Open)
@@ -123,19 +124,39 @@ func (a *app) exported(home *maildir.Home, o exportOptions, refs []string) ([]st
 }
 
 func (a *app) writeExport(ctx context.Context, o exportOptions, home *maildir.Home, ids []string) (export.Result, error) {
+	format := export.Format(o.format)
 	if o.output != "" && o.output != "-" {
-		result, err := export.File(ctx, o.output, o.force, home, ids, export.Format(o.format))
+		to := export.File
+		if o.folder(ids) {
+			to = export.Folder
+		}
+		result, err := to(ctx, o.output, o.force, home, ids, format)
 		if errors.Is(err, fs.ErrExist) {
 			err = api.Errorf(api.FileExists, "%q is there already, and is not replaced", o.output).
 				WithNext("%s", shellLine(slices.Concat([]string{"duo"}, withoutFlag(a.args, "--output"), []string{"--output", another(o.output)})...))
 		}
 		return result, err
 	}
-	if a.terminal {
+	if o.folder(ids) {
+		return export.Result{}, usage(shellLine(slices.Concat([]string{"duo"}, a.args, []string{"--output", "conversations"})...),
+			"%d conversations as %s are a folder: name one for --output", len(ids), o.format)
+	}
+	if a.terminal && format != export.Markdown { // in which nothing is left that a terminal obeys
 		return export.Result{}, usage("duo export --format "+o.format+" --output conversations."+o.format,
 			"standard output is a terminal, which would obey what is in it: name a file for --output")
 	}
-	return export.Write(ctx, a.out, home, ids, export.Format(o.format))
+	return export.Write(ctx, a.out, home, ids, format)
+}
+
+// folder reports whether what is written is a folder: of transcripts where there are
+// several, or where the output has no name of a file.
+func (o exportOptions) folder(ids []string) bool {
+	switch export.Format(o.format) {
+	case export.Markdown, export.HTML:
+		toFile := o.output == "" || o.output == "-" || filepath.Ext(o.output) != ""
+		return len(ids) > 1 || !toFile
+	}
+	return false
 }
 
 // exportedTo is what was written, as --json tells it.
@@ -148,6 +169,9 @@ type exportedTo struct {
 
 func (a *app) tellExport(o exportOptions, r export.Result) error {
 	summary := text.Count(r.Conversations, "conversation") + ", " + text.Count(int(r.Lines), "line") + ", " + text.Count(r.Files, "file")
+	if r.Left > 0 {
+		a.note("%s only named in it: a folder, --output FOLDER, has files too", text.Count(r.Left, "file")+be(r.Left))
+	}
 	if o.output == "" || o.output == "-" {
 		a.note("%s were written", summary)
 		return nil

@@ -37,6 +37,7 @@ type Result struct {
 	Conversations int       `json:"conversations"`
 	Lines         int64     `json:"lines"` // of logs
 	Files         int       `json:"files"`
+	Left          int       `json:"left,omitempty"` // files that are only named
 	Missing       []Missing `json:"missing,omitempty"`
 	Damaged       []Damaged `json:"damaged,omitempty"`
 }
@@ -79,6 +80,8 @@ func (s *source) form(w io.Writer, format Format) (form, error) {
 	switch format {
 	case JSONL:
 		return newStream(s, w), nil
+	case Markdown:
+		return newSheet(s, w, markdownLayout{}, false), nil
 	case Mbox:
 		return newMbox(s, w), nil
 	}
