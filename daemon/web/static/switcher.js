@@ -48,12 +48,12 @@ function fit(choice, words) {
 export function Switcher({ onClose }) {
   const [text, setText] = useState("");
   const [at, setAt] = useState(0);
-  const all = useMemo(everything, []);
+  const all = useMemo(everything, [loaded.value]); // and it stands still while one chooses
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
   const list = useMemo(() => {
     if (words.length === 0) return all.slice(0, most);
     return all.map((choice) => ({ choice, rank: fit(choice, words) })).filter((c) => c.rank >= 0).sort((a, b) => a.rank - b.rank).slice(0, most).map((c) => c.choice);
-  }, [text]);
+  }, [all, text]);
   useEffect(() => setAt(0), [text]);
   /** @param {Choice|undefined} choice */
   const go = (choice) => {
