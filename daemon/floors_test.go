@@ -20,8 +20,8 @@ const module = "github.com/claude-duo/duo"
 // floors are the packages from the ground up, as DESIGN.md has them in section 12.
 // A package imports what stands on lower floors, never what is beside it or above.
 var floors = [][]string{
-	{"maildir/envelope", "maildir/durable", "maildir/near", "daemon/frame", "daemon/markdown", "docs"}, // words
-	{"maildir", "maildir/convlog", "maildir/mailbox", "maildir/card", "maildir/blob"},                  // files
+	{"maildir/envelope", "maildir/durable", "maildir/near", "daemon/frame", "docs"},                      // words
+	{"maildir", "maildir/convlog", "maildir/mailbox", "maildir/card", "maildir/blob", "daemon/markdown"}, // files
 	{"maildir/fsck", "maildir/session", "daemon/conv", "daemon/call", "daemon/bus", "daemon/presence", "daemon/auth", "daemon/watch", "daemon/index", "daemon/work", "daemon/metrics", "daemon/api", "daemon/standing", "daemon/web", "sync/identity", "sync/link", "sync/spool"}, // parts
 	{"daemon/show", "sync/peer"},
 	{"daemon/search"},

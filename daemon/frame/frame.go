@@ -88,6 +88,10 @@ func firstHidden(s, keep string) int {
 
 const emojiLook = '\uFE0F' // behind a sign it asks for the coloured form
 
+// Hides reports whether r, behind the character before, is one that is not seen, or
+// misleads who reads it. Newlines and tabs are such, too.
+func Hides(before, r rune) bool { return !passes(before, r) }
+
 // passes reports whether r can be shown as it is behind the character before.
 func passes(before, r rune) bool {
 	switch {
