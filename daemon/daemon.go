@@ -38,6 +38,7 @@ import (
 	"github.com/claude-duo/duo/daemon/presence"
 	"github.com/claude-duo/duo/daemon/roster"
 	"github.com/claude-duo/duo/daemon/router"
+	"github.com/claude-duo/duo/daemon/search"
 	"github.com/claude-duo/duo/daemon/standing"
 	"github.com/claude-duo/duo/daemon/switchboard"
 	"github.com/claude-duo/duo/daemon/waker"
@@ -89,6 +90,7 @@ type host struct {
 	away        *away.Giver
 	watcher     *watch.Watcher
 	bus         *bus.Bus
+	search      *search.Index
 
 	grown   *work.Queue        // conversations: lines to deliver
 	raw     *work.Queue        // conversations: lines to adopt
@@ -188,6 +190,9 @@ func (h *host) open(opts Options) error {
 	if err != nil {
 		return errors.Join(err, x.Close())
 	}
+	h.search = search.New(search.Parts{
+		Home: h.home, Durable: h.ledger.Durable, Last: h.lastLine, Ref: h.ledger.Refs().Short, Logger: h.logger,
+	})
 	h.copies = copies.New(copies.Parts{Home: h.home, Ledger: h.ledger, Logger: h.logger})
 	h.roster = roster.New(h.home)
 	h.deliver = deliver.New(h.home, h.ledger, h.bus, h.grown, h.logger)
@@ -279,6 +284,7 @@ func (f follower) Committed(conversation string, from int64, present []envelope.
 	f.bus.Publish(conversation, from, present)
 	f.copies.Committed(conversation, present)
 	f.switchboard.Committed(conversation)
+	f.search.Committed(conversation, from)
 }
 
 func (f follower) Raw(conversation string) { f.raw.Add(conversation) }
@@ -294,6 +300,7 @@ func (h *host) run(ctx context.Context, socket *httpd.Socket, ready func()) erro
 
 	h.switchboard.Recover(ctx) // before anything that calls or answers is taken
 	followers.run(h.deliver.Run)
+	followers.run(h.search.Run)
 	writers.run(h.presence.Run)
 	writers.run(h.switchboard.Run)
 	writers.run(h.waker.Run)
@@ -322,7 +329,7 @@ func (h *host) run(ctx context.Context, socket *httpd.Socket, ready func()) erro
 	doors.run(models.Run)
 	server := httpd.New(httpd.Parts{
 		Home: h.home, Ledger: h.ledger, Router: h.router, Deliver: h.deliver, Desk: h.desk,
-		Roster: h.roster, Presence: h.presence, Auth: h.auth, Switchboard: h.switchboard, Files: h.files, Operator: h.operator,
+		Roster: h.roster, Presence: h.presence, Auth: h.auth, Switchboard: h.switchboard, Files: h.files, Operator: h.operator, Search: h.search,
 		Peers: h.peers, Copies: h.copies, Door: h.door(), Logger: h.logger, Metrics: h.counts, MCP: models, Page: page, Status: h.status, Stop: h.stop,
 	})
 	doors.run(func(ctx context.Context) error { return server.Serve(ctx, socket) })

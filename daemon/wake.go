@@ -35,6 +35,15 @@ func (h *host) line(ctx context.Context, conversation string, seq int64) (e *env
 	return e, state, err
 }
 
+// lastLine is the number of the last line of a conversation, 0 where it cannot be told.
+func (h *host) lastLine(conversation string) int64 {
+	state, err := h.ledger.State(context.Background(), conversation)
+	if err != nil {
+		return 0
+	}
+	return state.LastSeq
+}
+
 // spelled is the name of an agent as its card spells it.
 func (h *host) spelled(agent string) string {
 	if c, ok := h.roster.Get(agent); ok {

@@ -87,7 +87,7 @@ func newRoot(a *app) *cobra.Command {
 	add(groupIdentity, newRegister(a), newWhoami(a), newWho(a), newFind(a), newShow(a), newPresence(a), newUnregister(a), newBlock(a), newAllow(a), newMute(a), newUnmute(a), newStanding(a))
 	add(groupTalk, newCall(a), newAccept(a), newReject(a), newCancel(a), newMatch(a), newMessage(a), newSend(a), newReply(a),
 		newCreate(a), newJoin(a), newInvite(a), newTyping(a), newLeave(a), newClose(a))
-	add(groupRead, newInbox(a), newRead(a), newPoll(a), newWait(a), newWatch(a), newList(a), newLog(a), newReceipts(a), newGet(a), newExport(a))
+	add(groupRead, newInbox(a), newRead(a), newPoll(a), newWait(a), newWatch(a), newList(a), newLog(a), newSearch(a), newSQL(a), newReceipts(a), newGet(a), newExport(a))
 	add(groupIntegrate, newInstall(a), newUninstall(a), newMCP(a), newAttend(a), newGuide(a))
 	add(groupHosts, newPair(a), newPeer(a))
 	add(groupHost, newDaemon(a), newUp(a), newDown(a), newStatus(a), newOpen(a), newDoctor(a), newFsck(a), newImport(a), newConfig(a), newToken(a), newVersion(a), newCompletion(a))

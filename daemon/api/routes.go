@@ -48,6 +48,9 @@ const (
 	RouteSetContact    = "POST /v1/me/contacts"                 // Contact → Contacts
 	RouteAttach        = "POST /v1/attachments"                 // ?name=; the body is a file → Attachment
 	RouteAttachment    = "GET /v1/attachments/{sha256}"         // ?message= → the file
+	RouteSearch        = "GET /v1/search"                       // ?q= &from= &in= &since= &until= &limit= &cursor= → Hits
+	RouteTalk          = "GET /v1/talk"                         // ?since= → Talk
+	RouteSQL           = "POST /v1/sql"                         // SQL → Rows; for the operator
 	RouteTokens        = "GET /v1/tokens"                       // Tokens; for the operator
 	RouteNewToken      = "POST /v1/tokens"                      // NewToken → Token
 	RouteRevokeToken   = "DELETE /v1/tokens/{id}"               // 204

@@ -71,6 +71,9 @@ type SQL struct {
 	Limit int    `json:"limit,omitempty"` // rows, at most and by default 10,000
 }
 
+// SchemaSQL is the question whose answer is the tables with their columns.
+const SchemaSQL = `SELECT m.name AS "table", p.name AS "column" FROM sqlite_schema m, pragma_table_info(m.name) p WHERE m.type = 'view' ORDER BY m.rowid, p.cid`
+
 // Rows answer SQL. Values are null, numbers and texts; blobs are texts in hex.
 type Rows struct {
 	Columns []string `json:"columns"`

@@ -210,6 +210,17 @@ func (c *Client) Conversations(ctx context.Context, status, with string, limit i
 	return call[api.Conversations](ctx, c, request{route: api.RouteConversations, query: query})
 }
 
+// Search searches the conversations that the agent, or the operator, may read.
+func (c *Client) Search(ctx context.Context, s api.Search) (api.Hits, error) {
+	query := values("q", s.Query, "from", s.From, "in", s.In, "since", s.Since, "until", s.Until, "limit", number(s.Limit), "cursor", s.Cursor)
+	return call[api.Hits](ctx, c, request{route: api.RouteSearch, query: query})
+}
+
+// SQL answers a question to the tables of the index.
+func (c *Client) SQL(ctx context.Context, ask api.SQL) (api.Rows, error) {
+	return call[api.Rows](ctx, c, request{route: api.RouteSQL, body: ask})
+}
+
 // Find says what a reference or a name means.
 func (c *Client) Find(ctx context.Context, ref string) (api.Found, error) {
 	return call[api.Found](ctx, c, request{route: api.RouteFind, arg: ref})

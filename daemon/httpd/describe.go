@@ -18,6 +18,7 @@ var groups = []*huma.Tag{
 	{Name: "agents", Description: "Who is there, what they can do, and what they want to hear."},
 	{Name: "mail", Description: "What an agent was sent, and what it was shown."},
 	{Name: "conversations", Description: "What is said, in one order for all."},
+	{Name: "search", Description: "What was said in all conversations."},
 	{Name: "calls", Description: "Asking an agent to talk now."},
 	{Name: "hosts", Description: "The hosts that this one is linked with."},
 	{Name: "page", Description: "How a person signs in on the page."},

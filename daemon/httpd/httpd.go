@@ -29,6 +29,7 @@ import (
 	"github.com/claude-duo/duo/daemon/presence"
 	"github.com/claude-duo/duo/daemon/roster"
 	"github.com/claude-duo/duo/daemon/router"
+	"github.com/claude-duo/duo/daemon/search"
 	"github.com/claude-duo/duo/daemon/switchboard"
 	"github.com/claude-duo/duo/daemon/web"
 	"github.com/claude-duo/duo/daemon/work"
@@ -61,6 +62,7 @@ type Parts struct {
 	Switchboard *switchboard.Switchboard
 	Files       *files.Keeper
 	Operator    *operator.Operator
+	Search      *search.Index
 	Peers       *peer.Manager
 	Copies      *copies.Service
 	Door        peer.Door // where other hosts find this one
@@ -180,6 +182,7 @@ func (s *Server) describedRoutes(mux *http.ServeMux) huma.API {
 	s.agentRoutes(door)
 	s.mailRoutes(door)
 	s.conversationRoutes(door)
+	s.searchRoutes(door)
 	s.callRoutes(door)
 	s.peerRoutes(door)
 	return door

@@ -153,6 +153,22 @@ func (l *Ledger) Held() int {
 	return l.recent.Len()
 }
 
+// Durable is how many bytes of a conversation's log are on disk for good, as far as the
+// ledger holds the log open and has read it; else -1: then nobody here is writing it.
+func (l *Ledger) Durable(id string) int64 {
+	c := l.peek(id)
+	if c == nil {
+		return -1
+	}
+	defer l.release(c, nil)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.read {
+		return -1
+	}
+	return c.size
+}
+
 // Refs are the references of the conversations.
 func (l *Ledger) Refs() *maildir.Refs { return l.refs }
 

@@ -103,7 +103,7 @@ type place struct {
 	size int64  // bytes of the log
 	seq  int64  // the last line
 	line int64  // where it begins
-	hash uint32 // of it
+	hash uint64 // of what stands from there on
 }
 
 // conversation takes in what is new in a log, and reports whether that is all.
@@ -167,25 +167,31 @@ func (b *batch) openLog(id string) (l log, err error) {
 }
 
 // holds reports whether a log is still the one of which so much was read: the last line
-// stands where it stood.
+// and what follows it stand where they stood.
 func (p place) holds(log log) (bool, error) {
-	if p.size == 0 {
-		return true, nil
+	if p.size == 0 || log.size < p.size {
+		return p.size == 0, nil
 	}
-	if log.size < p.size {
-		return false, nil
-	}
-	text := make([]byte, p.size-p.line)
-	if _, err := log.ReadAt(text, p.line); err != nil && !errors.Is(err, io.EOF) {
-		return false, err
-	}
-	return hashOf(text) == p.hash, nil
+	hash, err := p.hashIn(log)
+	return hash == p.hash, err
 }
 
-func hashOf(text []byte) uint32 {
-	h := fnv.New32a()
-	_, _ = h.Write(text)
-	return h.Sum32()
+const maxHashed = 512 << 10 // bytes of the beginning, and of the end
+
+// hashIn is the hash of what was read of a log from the last line on. Of much noise behind
+// it not all counts.
+func (p place) hashIn(log log) (uint64, error) {
+	h := fnv.New64a()
+	parts := []*io.SectionReader{io.NewSectionReader(log, p.line, p.size-p.line)}
+	if p.size-p.line > 2*maxHashed {
+		parts = []*io.SectionReader{io.NewSectionReader(log, p.line, maxHashed), io.NewSectionReader(log, p.size-maxHashed, maxHashed)}
+	}
+	for _, part := range parts {
+		if _, err := io.Copy(h, part); err != nil {
+			return 0, err
+		}
+	}
+	return h.Sum64() >> 1, nil // as SQLite has it
 }
 
 func (b *batch) read(id string, at place, state conv.State, log log) (all bool, err error) {
@@ -193,16 +199,11 @@ func (b *batch) read(id string, at place, state conv.State, log log) (all bool, 
 	moved := false // somebody may have come or gone
 	for !b.full() && scan.Next() {
 		l := scan.Line()
-		at.size, at.line, at.hash = scan.Pos().Offset, l.Offset, 0
-		if len(l.Bytes) > 0 {
-			at.hash = hashOf(append(l.Bytes[:len(l.Bytes):len(l.Bytes)], '\n'))
-		} else {
-			at.line = at.size // a line that is too long to be one
-			at.hash = hashOf(nil)
-		}
+		at.size = scan.Pos().Offset
 		if l.Noise() {
 			continue
 		}
+		at.line = l.Offset
 		at.seq = l.Seq
 		e, err := envelope.Decode(append([]byte(nil), l.Bytes...))
 		if err != nil {
@@ -231,6 +232,9 @@ func (b *batch) read(id string, at place, state conv.State, log log) (all bool, 
 		if err := b.saveMembers(at.n, state); err != nil {
 			return false, err
 		}
+	}
+	if at.hash, err = at.hashIn(log); err != nil {
+		return false, err
 	}
 	return all, b.save(id, at, state, log.looks, damage)
 }

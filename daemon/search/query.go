@@ -173,6 +173,15 @@ func parseTime(text string, now time.Time) (at time.Time, day bool, err error) {
 	return at, false, fmt.Errorf("want a time like 2026-11-05, 2026-11-05T10:00:00Z or 2d, got %q", clip(text))
 }
 
+// ParseTime reads a time, a day in UTC, or a span back from now. An error is *api.Error.
+func ParseTime(text string, now time.Time) (time.Time, error) {
+	at, _, err := parseTime(text, now)
+	if err != nil {
+		return at, wrong("since: %v", err)
+	}
+	return at, nil
+}
+
 // piece is a part of a query between spaces.
 type piece struct {
 	key    string // what stands before a colon, empty for nothing

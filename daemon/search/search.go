@@ -271,56 +271,96 @@ func (x *Index) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	slices.Sort(ids)
 	known, err := x.known(ctx)
 	if err != nil {
 		return err
 	}
+	defer known.close()
 	for _, id := range ids {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		was, ok := known[id]
-		delete(known, id)
-		if ok && was.looks != "" && was.looks == looks(x.Home.LogPath(id)) {
-			continue
+		gone, was, err := known.upTo(id)
+		if err != nil {
+			return err
 		}
-		last := lastLine(x.Home.LogPath(id))
-		x.mu.Lock()
-		x.add(id, was.seq+1, max(last, was.seq))
-		x.mu.Unlock()
+		for _, k := range gone {
+			x.expect(k.id, k.seq+1, k.seq)
+		}
+		path := x.Home.LogPath(id)
+		if was.looks == "" || was.looks != looks(path) {
+			x.expect(id, was.seq+1, max(lastLine(path), was.seq))
+		}
+	}
+	gone, _, err := known.upTo("~")
+	if err != nil {
+		return err
+	}
+	for _, k := range gone {
+		x.expect(k.id, k.seq+1, k.seq)
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for id, was := range known { // its log is gone
-		x.add(id, was.seq+1, was.seq)
-	}
 	x.listed = true
 	close(x.settled)
 	x.settled = make(chan struct{})
 	return nil
 }
 
-type knownLog struct {
-	looks string
-	seq   int64
+// expect asks for a look at a conversation.
+func (x *Index) expect(id string, from, last int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.add(id, from, last)
 }
 
-func (x *Index) known(ctx context.Context) (map[string]knownLog, error) {
-	rows, err := x.db.QueryContext(ctx, "SELECT id, looks, last_seq FROM c")
+// known runs over the conversations of the index, in the order of their ids.
+type known struct {
+	rows *sql.Rows
+	next knownLog // empty at the end
+}
+
+type knownLog struct {
+	id, looks string
+	seq       int64
+}
+
+func (x *Index) known(ctx context.Context) (*known, error) {
+	rows, err := x.read.QueryContext(ctx, "SELECT id, looks, last_seq FROM c ORDER BY id")
 	if err != nil {
 		return nil, fmt.Errorf("read index: %w", err)
 	}
-	defer rows.Close()
-	list := make(map[string]knownLog)
-	for rows.Next() {
-		var id string
-		var k knownLog
-		if err := rows.Scan(&id, &k.looks, &k.seq); err != nil {
-			return nil, fmt.Errorf("read index: %w", err)
-		}
-		list[id] = k
+	k := &known{rows: rows}
+	if err := k.step(); err != nil {
+		return nil, errors.Join(err, rows.Close())
 	}
-	return list, rows.Err()
+	return k, nil
+}
+
+func (k *known) close() { _ = k.rows.Close() } // only read
+
+func (k *known) step() error {
+	k.next = knownLog{}
+	if !k.rows.Next() {
+		return k.rows.Err()
+	}
+	return k.rows.Scan(&k.next.id, &k.next.looks, &k.next.seq)
+}
+
+// upTo returns the conversation with an id, empty where there is none, and those before it.
+func (k *known) upTo(id string) (before []knownLog, found knownLog, err error) {
+	for k.next.id != "" && k.next.id < id {
+		before = append(before, k.next)
+		if err := k.step(); err != nil {
+			return nil, found, err
+		}
+	}
+	if k.next.id == id {
+		found = k.next
+		err = k.step()
+	}
+	return before, found, err
 }
 
 // lastLine is the number of the last line of a log, 0 where it cannot be told.
