@@ -1,5 +1,10 @@
 package api
 
+import (
+	"bytes"
+	"encoding/json"
+)
+
 // Search is a question to the index of all conversations; docs/search.md says what a
 // query can be. Empty fields ask for nothing.
 type Search struct {
@@ -80,4 +85,12 @@ type Rows struct {
 	Rows    [][]any  `json:"rows"`
 	More    bool     `json:"more"` // there were more than the limit
 	Behind  Lag      `json:"behind"`
+}
+
+// UnmarshalJSON keeps numbers as they are written: those of SQLite have 64 bits.
+func (r *Rows) UnmarshalJSON(data []byte) error {
+	type plain Rows
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	return d.Decode((*plain)(r))
 }
