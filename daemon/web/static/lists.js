@@ -32,22 +32,21 @@ const found = computed(() => {
 
 /** The list of conversations, with a field that narrows it. */
 export function Conversations() {
-  const [held, setHeld] = useState(false);
+  const { held, hold } = useHold();
   const active = useSteady(found.value.filter((c) => c.status !== "closed"), held);
   const closed = useSteady(found.value.filter((c) => c.status === "closed"), held);
   const ringing = [...requests.value.values()].filter((r) => r.state === "ringing");
-  const hold = { onPointerEnter: () => setHeld(true), onPointerLeave: () => setHeld(false), onFocusIn: () => setHeld(true), onFocusOut: () => setHeld(false) };
   useEffect(() => {
     const text = filterText.value.trim();
     if (text.length < 2 || olderLeft.value === 0) return;
     const timer = setTimeout(() => void findMore(text), 250);
     return () => clearTimeout(timer);
   }, [filterText.value]);
-  return html`<nav class="side conversations" aria-label="Conversations">
+  return html`<nav class="side conversations" aria-label="Conversations" onKeyDown=${onArrow}>
     <div class="side-head"><h2>Conversations</h2><${Filter} text=${filterText} id="filter-conversations" label="Filter conversations" /></div>
     <div class="scroller" ...${hold}>
-      ${ringing.length > 0 && html`<h3 class="group">Ringing <span class="group-count">${ringing.length}</span></h3>
-        <ul class="ringing-list">${ringing.map((r) => html`<li key=${r.id}><${RingingRow} r=${r} /></li>`)}</ul>`}
+      <h3 class="group">Ringing <span class="group-count">${ringing.length}</span></h3>
+      <div class="ringing-list">${ringing.length === 0 ? html`<p class="empty">No call rings.</p>` : html`<ul aria-label="Ringing calls">${ringing.map((r) => html`<li key=${r.id}><${RingingRow} r=${r} /></li>`)}</ul>`}</div>
       <h3 class="group">Active <span class="group-count">${active.length}</span></h3>
       ${active.length === 0 && html`<p class="empty">${!loaded.value ? "Loading…" : filterText.value ? "No active conversation has these words." : "Nobody talks now."}</p>`}
       <${LongList} items=${active} row=${conversationRow} id=${idOf} rowHeight=${conversationHeight} label="Active conversations" />
@@ -63,11 +62,17 @@ const idOf = (item) => item.id;
 /** @param {Conversation} c */
 const conversationRow = (c) => html`<${ConversationRow} c=${c} />`;
 
+/** Whether somebody is about to choose from a list, and what the list needs to tell that. */
+export function useHold() {
+  const [held, setHeld] = useState(false);
+  return { held, hold: { onPointerEnter: () => setHeld(true), onPointerLeave: () => setHeld(false), onFocusIn: () => setHeld(true), onFocusOut: () => setHeld(false) } };
+}
+
 /**
  * Keeps the order of a list while somebody is about to choose from it.
  * @template {{id: string}} T @param {T[]} items @param {boolean} held @returns {T[]}
  */
-function useSteady(items, held) {
+export function useSteady(items, held) {
   const order = useRef(/** @type {string[]} */ ([]));
   if (held) {
     const place = new Map(order.current.map((id, i) => [id, i]));
@@ -75,6 +80,17 @@ function useSteady(items, held) {
   }
   order.current = items.map((c) => c.id);
   return items;
+}
+
+/** Goes from row to row of a list with the arrows. @param {KeyboardEvent} event */
+function onArrow(event) {
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  if (!step || !(event.currentTarget instanceof HTMLElement)) return;
+  const stops = /** @type {HTMLElement[]} */ ([...event.currentTarget.querySelectorAll(".filter, .row, .more")]);
+  const next = stops[stops.indexOf(/** @type {HTMLElement} */ (document.activeElement)) + step];
+  if (!next) return;
+  event.preventDefault();
+  next.focus();
 }
 
 /** @param {{text: {value: string}, id: string, label: string}} props */
@@ -131,8 +147,8 @@ export function happened(type, event) {
 /** @param {{r: Request}} props */
 function RingingRow({ r }) {
   return html`<a class="row call-row" href=${requestPath(r.ref)} aria-current=${route.value.name === "request" && route.value.ref === r.ref ? "page" : undefined}>
-    <span class="row-top"><span class="topic"><bdi><${Peer} text=${r.topic || "a call"} /></bdi></span><span class="when"><${Countdown} until=${r.ringUntil ?? 0} /></span></span>
-    <span class="row-last"><${Name} address=${r.from} plain /> calls <${People} list=${r.to} /></span>
+    <span><${Name} address=${r.from} plain /> <span aria-hidden="true">→</span><span class="visually-hidden">calls</span> <${People} list=${r.to} /></span>
+    <span class="topic"><bdi><${Peer} text=${r.topic} /></bdi></span><${Countdown} until=${r.ringUntil ?? 0} />
   </a>`;
 }
 
@@ -181,7 +197,7 @@ export function Agents({ open, onClose }) {
     const text = [a.address, a.description, a.status, a.platform, ...a.capabilities].join("\n").toLowerCase();
     return words.every((w) => text.includes(w));
   });
-  return html`<aside class="side agents ${open ? "open" : ""}" aria-label="Agents" id="agents">
+  return html`<aside class="side agents ${open ? "open" : ""}" aria-label="Agents" id="agents" onKeyDown=${onArrow}>
     <div class="side-head"><h2>Agents <span class="group-count">${list.length}</span></h2><${Filter} text=${agentFilter} id="filter-agents" label="Filter agents" />
       <button class="icon drawer-close" aria-label="Close the list of agents" onClick=${onClose}>×</button></div>
     <div class="scroller">

@@ -5,7 +5,7 @@ import { useEffect, useState } from "./vendor/preact.js";
 import { Ago, Avatar, Countdown, Failure, Heading, Name, Peer, State, copy, count, exact, html, local, visible } from "./ui.js";
 import { conversationPath, requestPath } from "./router.js";
 import { ask, conversations, findAgent, isOperator, keepAgent, loaded, requests, signedOut } from "./store.js";
-import { ConversationRow, Standing, Topic, happened, sortedAgents, stateOf, waits } from "./lists.js";
+import { ConversationRow, Standing, Topic, happened, sortedAgents, stateOf, useHold, useSteady, waits } from "./lists.js";
 import { StandingControls, Terms, WriteTo } from "./operator.js";
 
 /** @typedef {import("./store.js").Agent} Agent */
@@ -13,21 +13,27 @@ import { StandingControls, Terms, WriteTo } from "./operator.js";
 
 // ---- the overview ---------------------------------------------------------------------
 
-const latestLines = 40;
+const latestLines = 20;
 
 /** What goes on at this host. */
 export function Home() {
-  const open = [...conversations.value.values()].filter((c) => c.last).sort((a, b) => b.lastTimestamp - a.lastTimestamp).slice(0, latestLines);
-  const calls = [...requests.value.values()].filter((r) => !r.over && r.state !== "accepted").sort((a, b) => b.createdAt - a.createdAt);
+  const { held, hold } = useHold();
+  const latest = useSteady([...conversations.value.values()].filter((c) => c.last).sort((a, b) => b.lastTimestamp - a.lastTimestamp).slice(0, latestLines), held);
+  const calls = unanswered();
   return html`<section class="sheet home scroller">
     <${Heading} title="Overview" focus="home" />
     <${Tiles} />
-    ${calls.length > 0 && html`<h2>Calls that nobody has accepted</h2><ul class="request-list">${calls.map((r) => html`<li key=${r.id}><${RequestLine} r=${r} /></li>`)}</ul>`}
     <h2>Said last</h2>
-    ${open.length === 0 && html`<p class="empty">${loaded.value ? html`Nothing yet. <code>duo message NAME "…"</code> begins a conversation.` : "Loading…"}</p>`}
-    <ul class="latest">${open.map((c) => html`<li key=${c.id}><${LatestLine} c=${c} /></li>`)}</ul>
+    ${latest.length === 0 && html`<p class="empty">${loaded.value ? html`Nothing yet. <code>duo message NAME "…"</code> begins a conversation.` : "Loading…"}</p>`}
+    <ul class="latest" ...${hold}>${latest.map((c) => html`<li><${LatestLine} c=${c} /></li>`)}</ul>
+    <h2 id="unanswered">Unanswered calls</h2>
+    ${calls.length === 0 && html`<p class="empty">None.</p>`}
+    <ul class="request-list">${calls.map((r) => html`<li key=${r.id}><${RequestLine} r=${r} /></li>`)}</ul>
   </section>`;
 }
+
+/** The calls that can still be accepted. */
+const unanswered = () => [...requests.value.values()].filter((r) => !r.over && r.state !== "accepted").sort((a, b) => b.createdAt - a.createdAt);
 
 function Tiles() {
   const list = sortedAgents.value.filter((a) => !a.unregistered);
@@ -39,6 +45,7 @@ function Tiles() {
     <div><dt>in a call</dt><dd>${of("in-call")}</dd></div>
     <div><dt>active conversations</dt><dd>${active.length}</dd></div>
     <div><dt>unread by agents</dt><dd>${unread}</dd></div>
+    <div><dt>unanswered calls</dt><dd>${unanswered().length}</dd></div>
   </dl>`;
 }
 

@@ -28,6 +28,7 @@ const firstConversations = 100; // of those that are over
 const maxActive = 2000;
 const maxSeen = 3000; // conversations of which the page remembers what was looked at
 const staleAfter = 1500; // ms until what a line has made stale is fetched
+const maxStale = 16; // agents that are fetched one by one; the others wait for the next time that all are
 const peersEvery = 5000; // ms
 const agentsEvery = 15000; // ms: nothing tells that somebody begins to listen, or how it is woken
 const typingFor = 8000; // ms that somebody is held to be typing
@@ -454,8 +455,7 @@ const staleAgents = new Set();
 const fetchStale = later(async () => {
   const names = [...staleAgents];
   staleAgents.clear();
-  if (names.length > 12) return loadAgents();
-  const fresh = await Promise.all(names.map((name) => ask("GET", `/v1/agents/${encodeURIComponent(name)}`).catch(() => null)));
+  const fresh = await Promise.all(names.slice(-maxStale).map((name) => ask("GET", `/v1/agents/${encodeURIComponent(name)}`).catch(() => null)));
   const next = new Map(agents.value);
   for (const agent of fresh) if (agent) next.set(agent.address, agent);
   agents.value = next;
@@ -492,6 +492,10 @@ setInterval(() => {
   if (link.value.state !== "live" || document.hidden) return;
   loadAgents().catch(() => {});
 }, agentsEvery);
+
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden && link.value.state === "live") void refresh(); // some of it was not kept up to date
+});
 
 setInterval(() => {
   const now = Date.now();

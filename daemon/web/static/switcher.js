@@ -52,7 +52,8 @@ export function Switcher({ onClose }) {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
   const list = useMemo(() => {
     if (words.length === 0) return all.slice(0, most);
-    return all.map((choice) => ({ choice, rank: fit(choice, words) })).filter((c) => c.rank >= 0).sort((a, b) => a.rank - b.rank).slice(0, most).map((c) => c.choice);
+    return all.map((choice) => ({ choice, rank: fit(choice, words) })).filter((c) => c.rank >= 0).sort((a, b) => a.rank - b.rank).slice(0, most).map((c) => c.choice)
+      .concat({ href: "/search?q=" + encodeURIComponent(text.trim()), kind: "search", text: text.trim(), more: "in all messages" });
   }, [all, text]);
   useEffect(() => setAt(0), [text]);
   /** @param {Choice|undefined} choice */
@@ -76,7 +77,6 @@ export function Switcher({ onClose }) {
       ${list.map((c, i) => html`<li key=${c.href} id=${"choice-" + i} role="option" aria-selected=${i === at} onMouseMove=${() => setAt(i)} onClick=${() => go(c)}>
         <span class="choice-text"><bdi><${Peer} text=${c.text} /></bdi></span><span class="choice-more"><${Peer} text=${c.more} /></span><span class="choice-kind">${c.kind}</span></li>`)}
     </ul>
-    ${list.length === 0 && html`<p class="empty" role="status">Nothing has these words.</p>`}
   <//>`;
 }
 
