@@ -11,19 +11,18 @@ import { clock, exact, html, hue, local, Name, Peer, serverHTML, visible } from 
 /** @typedef {import("./logwindow.js").Recipient} Recipient */
 /** @typedef {Map<string, {delivered: number, seen: number}>} Progress by address */
 
-const states = ["seen", "delivered", "stored", "queued"]; // the furthest first
-/** @type {Record<string, {tick: string, word: string}>} */
-const signs = {
-  seen: { tick: "✓✓", word: "seen by" },
-  delivered: { tick: "✓", word: "delivered to" },
-  stored: { tick: "○", word: "stored for" },
-  queued: { tick: "…", word: "queued for" },
-};
+/** The states, the furthest first, each with a sign and a word. */
+const states = [
+  { state: "seen", tick: "✓✓", word: "seen by" },
+  { state: "delivered", tick: "✓", word: "delivered to" },
+  { state: "stored", tick: "○", word: "stored for" },
+  { state: "queued", tick: "…", word: "queued for" },
+];
 const few = 3; // names or numbers that are told without being asked for
 
 /** @param {string} state */
 function rank(state) {
-  const i = states.indexOf(state);
+  const i = states.findIndex((s) => s.state === state);
   return i < 0 ? states.length - 1 : i;
 }
 
@@ -36,19 +35,19 @@ function rank(state) {
 export function stateOf(m, to, progress) {
   const heard = progress.get(to.agent);
   const live = !heard || m.seq > heard.delivered ? "queued" : m.seq > heard.seen ? "delivered" : "seen";
-  return states[Math.min(rank(live), rank(to.state))];
+  return states[Math.min(rank(live), rank(to.state))]?.state ?? to.state;
 }
 
 /** @param {{m: Message, progress: {value: Progress}}} props */
 function Delivery({ m, progress }) {
   const all = m.recipients ?? [];
   const groups = states
-    .map((state) => ({ state, who: all.filter((r) => stateOf(m, r, progress.value) === state) }))
+    .map((sign) => ({ ...sign, who: all.filter((r) => stateOf(m, r, progress.value) === sign.state) }))
     .filter((g) => g.who.length > 0);
   if (groups.length === 0) return null;
   return html`<ul class="delivery" aria-label="How far it got">
-    ${groups.map(({ state, who }) => html`<li key=${state} class="got-${state}">
-      <span class="tick" aria-hidden="true">${signs[state].tick}</span> ${signs[state].word} <${Names} who=${who} />
+    ${groups.map(({ state, tick, word, who }) => html`<li key=${state} class="got-${state}">
+      <span class="tick" aria-hidden="true">${tick}</span> ${word} <${Names} who=${who} />
     </li>`)}
   </ul>`;
 }
@@ -66,8 +65,9 @@ function Names({ who }) {
 /** @param {{seqs: number[], conversation: string}} props */
 function Crossed({ seqs, conversation }) {
   const link = (/** @type {number} */ seq) => html`<a href=${conversationPath(conversation, seq)}>#${seq}</a>`;
+  const ends = seqs.length <= few ? seqs : seqs.filter((_, i) => i === 0 || i === seqs.length - 1);
   return html`<span class="remark crossed" title="Its sender had not been shown them when it wrote">had not seen ${
-    seqs.length <= few ? seqs.map((n, i) => html`${i > 0 ? ", " : ""}${link(n)}`) : html`${link(seqs[0])} to ${link(seqs[seqs.length - 1])}`}</span>`;
+    ends.map((n, i) => html`${i === 0 ? "" : ends === seqs ? ", " : " to "}${link(n)}`)}</span>`;
 }
 
 /** @param {{m: Message}} props */

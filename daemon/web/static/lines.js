@@ -2,7 +2,7 @@
 // The messages of a window, in a box that scrolls: it loads more at its ends without moving
 // what is being read, follows the end while it is there, and can be walked by keys.
 
-import { useEffect, useLayoutEffect, useRef } from "./vendor/preact.js";
+import { batch, useEffect, useLayoutEffect, useRef } from "./vendor/preact.js";
 import { Article } from "./article.js";
 import { onKey } from "./keys.js";
 import { navigate, conversationPath } from "./router.js";
@@ -11,7 +11,7 @@ import { copy, count, day, html } from "./ui.js";
 /** @typedef {import("./logwindow.js").Message} Message */
 
 const near = 24; // pixels from the end that count as the end
-const ahead = "800px 0px"; // how far from an end more is loaded
+const ahead = "600px 0px"; // how far from an end more is loaded
 const together = 10 * 60 * 1000; // ms within which messages of one sender stand together
 
 /**
@@ -52,11 +52,13 @@ export function Lines({ log, conversation, current, wanted, progress }) {
     f: () => void follow(log),
   }), []);
 
+  const was = useRef(0); // where it was scrolled to
   const onScroll = () => {
-    const scroller = /** @type {HTMLElement} */ (box.current);
-    const atEnd = log.atEnd && scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < near;
-    log.following.value = atEnd;
-    if (atEnd) log.unseen.value = 0;
+    const { scrollTop, scrollHeight, clientHeight } = /** @type {HTMLElement} */ (box.current);
+    const isEnd = scrollHeight - scrollTop - clientHeight < near;
+    if (isEnd && log.atEnd) batch(() => [log.following.value, log.unseen.value] = [true, 0]);
+    else if (!isEnd && scrollTop < was.current) log.following.value = false; // growing is no scrolling
+    was.current = scrollTop;
   };
   /** @param {KeyboardEvent} event */
   const onKeyDown = (event) => {
@@ -122,6 +124,13 @@ function pinned(scroller) {
   return null;
 }
 
+/** @param {HTMLElement} scroller @param {HTMLElement|null} article */
+function isInSight(scroller, article) {
+  if (!article) return false;
+  const a = article.getBoundingClientRect(), box = scroller.getBoundingClientRect();
+  return a.bottom > box.top && a.top < box.bottom;
+}
+
 /** Puts an article back to where it stood. @param {HTMLElement} scroller @param {{seq: number, top: number}|null} pin */
 function hold(scroller, pin) {
   const article = pin && find(scroller, pin.seq);
@@ -166,8 +175,9 @@ function watchSize(scroller, log) {
  * @param {1|-1} way
  */
 async function step(scroller, log, current, way) {
-  const from = find(scroller, current.value) ? current.value : (pinned(scroller)?.seq ?? log.begin) - way;
-  const seq = from + way;
+  const seq = isInSight(scroller, find(scroller, current.value)) ? current.value + way
+    : way < 0 && log.following.value ? log.end
+    : pinned(scroller)?.seq ?? log.begin;
   if (seq < log.begin) await log.older();
   if (seq > log.end) await log.newer();
   await new Promise(requestAnimationFrame);

@@ -127,14 +127,15 @@ function step(way) {
   hits[Math.max(0, Math.min(hits.length - 1, at + way))]?.focus();
 }
 
+const hints = /** @type {const} */ ([
+  ["parser limit", "lines with both words"],
+  ['"turn limit"', "the words one behind the other"],
+  ["pars*", "words that begin so"],
+  ["parser -draft", "lines without that word"],
+  ["has:attachment", "lines with a file"],
+  ["topic:review", "in conversations with that word in the topic"],
+]);
+
 function Hints() {
-  const rows = [
-    ["parser limit", "lines with both words"],
-    ['"turn limit"', "the words one behind the other"],
-    ["pars*", "words that begin so"],
-    ["-draft", "lines without that word"],
-    ["has:attachment", "lines with a file"],
-    ["topic:review", "in conversations with that word in the topic"],
-  ];
-  return html`<h2>What to ask for</h2><dl class="hints">${rows.map(([ask, means]) => html`<div key=${ask}><dt><a href=${"/search?q=" + encodeURIComponent(ask)}><code>${ask}</code></a></dt><dd>${means}</dd></div>`)}</dl>`;
+  return html`<h2>What to ask for</h2><dl class="hints">${hints.map(([ask, means]) => html`<div key=${ask}><dt><a href=${"/search?q=" + encodeURIComponent(ask)}><code>${ask}</code></a></dt><dd>${means}</dd></div>`)}</dl>`;
 }

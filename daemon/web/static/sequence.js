@@ -10,12 +10,13 @@ import { conversationPath, navigate, requestPath, route } from "./router.js";
 import { ask, listen } from "./store.js";
 import { summary } from "./sentence.js";
 import { Tabs } from "./tabs.js";
-import { clock, count, exact, Failure, Heading, html, hue, local, Name, Peer, visible } from "./ui.js";
+import { count, exact, Failure, Heading, html, hue, local, Name, Peer, visible } from "./ui.js";
 
 /** @typedef {import("./logwindow.js").Message} Message */
 /** @typedef {import("./logwindow.js").Page} Page */
 
 const perPage = 200; // lines that are drawn at a time
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 
 /** The sequence of a conversation. @param {{conversation: string}} props */
 export function Sequence({ conversation: ref }) {
@@ -62,9 +63,8 @@ export function Sequence({ conversation: ref }) {
       <${Heading} title=${`Sequence: ${title}`} focus=${ref}>${c.topic ? html`<${Peer} text=${c.topic} />` : title}<//></div>
       <p class="about-line"><a href=${conversationPath(c.ref)}>Transcript</a> · <code>${c.ref}</code> · ${count(shown.last, "line")}</p></header>
     <${Failure} error=${problem.value} />
-    <div class="sequence-bar"><${Paging} page=${shown} go=${go} /></div>
     <${Tabs} label="How to show it" chosen=${asTable ? "table" : "diagram"} onChoose=${(/** @type {string} */ id) => go({ as: id === "table" ? "table" : "" })}
-      tabs=${[{ id: "diagram", word: "Diagram" }, { id: "table", word: "Table" }]}>
+      tabs=${[{ id: "diagram", word: "Diagram" }, { id: "table", word: "Table" }]} beside=${html`<${Paging} page=${shown} go=${go} />`}>
       ${asTable ? html`<${Listing} page=${shown} />` : html`<${Diagram} page=${shown} meant=${seq} />`}
     <//>
   </section>`;
@@ -73,12 +73,12 @@ export function Sequence({ conversation: ref }) {
 /** @param {{page: Page, go: (change: Record<string, string>) => void}} props */
 function Paging({ page, go }) {
   const begin = page.messages[0]?.seq ?? 0, end = page.messages.at(-1)?.seq ?? 0;
-  if (begin <= 1 && end >= page.last) return html`<span class="quiet">all ${count(page.last, "line")}</span>`;
-  return html`<button type="button" disabled=${begin <= 1} onClick=${() => go({ after: "0" })}>First</button>
+  if (begin <= 1 && end >= page.last) return null;
+  return html`<div class="paging"><button type="button" disabled=${begin <= 1} onClick=${() => go({ after: "0" })}>First</button>
     <button type="button" disabled=${begin <= 1} onClick=${() => go({ after: String(Math.max(0, begin - 1 - perPage)) })}>Earlier</button>
     <span class="quiet">#${begin} to #${end} of ${page.last.toLocaleString("en")}</span>
     <button type="button" disabled=${end >= page.last} onClick=${() => go({ after: String(end) })}>Later</button>
-    <button type="button" disabled=${end >= page.last} onClick=${() => go({ after: "" })}>Last</button>`;
+    <button type="button" disabled=${end >= page.last} onClick=${() => go({ after: "" })}>Last</button></div>`;
 }
 
 /** @param {{page: Page, meant: number}} props */
@@ -125,7 +125,7 @@ function Row({ row, plan, conversation, onChoose }) {
     <title>${label}</title>
     <rect class="step-back" x="0" y=${y - 11} width=${plan.width} height="22" rx="4" />
     <text class="step-seq" x=${leftEdge - 10} y=${y + 4} text-anchor="end">${m.seq}</text>
-    <text class="step-time" x="8" y=${y + 4}>${clock(m.timestamp)}</text>
+    <text class="step-time" x="8" y=${y + 4}>${clock.format(m.timestamp)}</text>
     ${m.type === "message" ? html`${to.map((x) => html`<line key=${x} class="arrow" x1=${from} y1=${y} x2=${x + (x > from ? -3 : 3)} y2=${y} marker-end="url(#arrow)" />`)}
       <circle cx=${from} cy=${y} r="4" class="from" />
       ${row.room > 40 && html`<text class="step-text" x=${row.textAt} y=${y - 4} text-anchor="middle">${cut(words, Math.floor(row.room / 6.2))}</text>`}` : html`
@@ -155,7 +155,7 @@ function Listing({ page }) {
     <caption class="visually-hidden">The lines of the conversation</caption>
     <thead><tr><th scope="col">#</th><th scope="col">time</th><th scope="col">from</th><th scope="col">to</th><th scope="col">what</th></tr></thead>
     <tbody>${page.messages.map((m) => html`<tr key=${m.seq}><th scope="row"><a href=${conversationPath(page.conversation.ref, m.seq)}>${m.seq}</a></th>
-      <td><time datetime=${new Date(m.timestamp).toISOString()} title=${exact(m.timestamp)}>${clock(m.timestamp)}</time></td><td><${Name} address=${m.from} /></td>
+      <td><time datetime=${new Date(m.timestamp).toISOString()} title=${exact(m.timestamp)}>${clock.format(m.timestamp)}</time></td><td><${Name} address=${m.from} /></td>
       <td>${m.type === "message" ? (m.recipients ?? []).map((r, i) => html`${i > 0 ? ", " : ""}<span title=${stateOf(m, r, none)}>${visible(local(r.agent))}</span>`) : ""}</td>
       <td>${m.type === "message" ? html`<${Peer} text=${oneLine(m.content)} />` : html`<i>${summary(m)}</i>`}</td></tr>`)}</tbody>
   </table></div>`;

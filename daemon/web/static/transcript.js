@@ -1,7 +1,7 @@
 // @ts-check
 // The transcript of one conversation: who is in it, what was said, and how far it got.
 
-import { signal, useEffect, useMemo, useSignal } from "./vendor/preact.js";
+import { batch, signal, useEffect, useMemo, useRef, useSignal } from "./vendor/preact.js";
 import { formats, saveConversation } from "./download.js";
 import { follow, Lines } from "./lines.js";
 import { LogWindow } from "./logwindow.js";
@@ -37,8 +37,9 @@ export function Transcript({ conversation: ref }) {
   const { visit, seq } = route.value;
   useEffect(() => void show(view, seq), [view, visit]);
   useEffect(() => listen((lines) => hear(view, lines)), [view]);
+  const lives = useRef(0);
   useEffect(() => {
-    if (link.value.state === "live") void log.refresh();
+    if (link.value.state === "live") void (lives.current++ === 0 ? log.heard(0) : log.refresh());
   }, [view, link.value.state]);
   useEffect(() => {
     if (log.following.value && log.atEnd && log.conversation.value) look(log.conversation.value.id, log.end);
@@ -77,16 +78,16 @@ function Missing({ name, problem }) {
  * @param {View} view
  * @param {number} seq 0 for the end
  */
-async function show(view, seq) {
-  const { log, current, wanted } = view;
+async function show({ log, current, wanted }, seq) {
   if (!seq) return void (log.end === 0 && await log.open());
-  if (seq < log.begin || seq > log.end || log.end === 0) {
-    if (!await log.open(seq)) return;
-  }
-  const there = Math.min(Math.max(seq, log.begin), log.end);
-  log.following.value = false;
-  current.value = there;
-  wanted.value = { seq: there };
+  batch(() => {
+    log.following.value = false;
+    current.value = seq;
+    wanted.value = { seq };
+  });
+  const isHeld = log.end > 0 && seq >= log.begin && seq <= log.end;
+  if (isHeld || !await log.open(seq)) return;
+  if (seq > log.end) [current.value, wanted.value] = [log.end, { seq: log.end }]; // there is no such message yet
 }
 
 /** Takes in what the stream carries. @param {View} view @param {Envelope[]} lines */
