@@ -38,6 +38,7 @@ jsonl     every line of the logs and every file: duo import takes it back
 mbox      mail, a thread for each conversation
 markdown  transcripts to read, in a folder where there are several
 html      the same as pages
+sqlite    the tables of duo sql, and the files
 
 Without --output it goes to standard output, where the format is one file.
 --output gets its name when all is written; what is there already is replaced with
@@ -58,7 +59,7 @@ Without --output it goes to standard output, where the format is one file.
 	return cmd
 }
 
-var formats = []string{string(export.JSONL), string(export.Mbox), string(export.Markdown)}
+var formats = []string{string(export.JSONL), string(export.Mbox), string(export.Markdown), string(export.SQLite)}
 
 func (a *app) runExport(ctx context.Context, o exportOptions, refs []string) error {
 	home, err := a.openHome(maildir.Open)
@@ -140,6 +141,10 @@ func (a *app) writeExport(ctx context.Context, o exportOptions, home *maildir.Ho
 	if o.folder(ids) {
 		return export.Result{}, usage(shellLine(slices.Concat([]string{"duo"}, a.args, []string{"--output", "conversations"})...),
 			"%d conversations as %s are a folder: name one for --output", len(ids), o.format)
+	}
+	if format == export.SQLite {
+		return export.Result{}, usage(shellLine(slices.Concat([]string{"duo"}, a.args, []string{"--output", "conversations.sqlite"})...),
+			"sqlite is a file: name it with --output")
 	}
 	if a.terminal && format != export.Markdown { // in which nothing is left that a terminal obeys
 		return export.Result{}, usage("duo export --format "+o.format+" --output conversations."+o.format,

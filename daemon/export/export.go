@@ -30,7 +30,23 @@ const (
 	Markdown Format = "markdown"
 	HTML     Format = "html"
 	Mbox     Format = "mbox"
+	SQLite   Format = "sqlite"
 )
+
+// kinds are what files of the formats are called and said to be.
+var kinds = map[Format]struct{ extension, mediaType string }{
+	JSONL:    {".jsonl", "application/x-ndjson"},
+	Markdown: {".md", "text/markdown; charset=utf-8"},
+	HTML:     {".html", "text/html; charset=utf-8"},
+	Mbox:     {".mbox", "application/mbox"},
+	SQLite:   {".sqlite", "application/vnd.sqlite3"},
+}
+
+// Extension is how names of files of the format end, with the dot.
+func (f Format) Extension() string { return kinds[f].extension }
+
+// MediaType is what a file of the format is said to be.
+func (f Format) MediaType() string { return kinds[f].mediaType }
 
 // Result is what was written.
 type Result struct {
@@ -62,7 +78,7 @@ type form interface {
 }
 
 // Write writes conversations, by their ids, as one file. Markdown and HTML take exactly
-// one. A conversation that is not in the home is an error that is fs.ErrNotExist. What
+// one; SQLite is for File alone. A conversation that is not in the home is an error that is fs.ErrNotExist. What
 // was written before an error is of no use.
 func Write(ctx context.Context, w io.Writer, home *maildir.Home, ids []string, format Format) (Result, error) {
 	s, err := newSource(home)

@@ -298,11 +298,7 @@ func (im *Import) make(s *staged) error {
 	if err := im.before("log"); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(s.path, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(durable.Sync(f), f.Close()); err != nil {
+	if err := syncFile(s.path); err != nil {
 		return err
 	}
 	return durable.RenameNew(s.path, im.Home.LogPath(s.id))

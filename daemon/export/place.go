@@ -19,6 +19,9 @@ func File(ctx context.Context, path string, replace bool, home *maildir.Home, id
 	if err := free(path, replace); err != nil {
 		return Result{}, err
 	}
+	if format == SQLite {
+		return tables(ctx, path, replace, home, ids)
+	}
 	temp, err := os.CreateTemp(filepath.Dir(path), durable.TempPrefix+"*")
 	if err != nil {
 		return Result{}, fmt.Errorf("export to %q: %w", path, err)

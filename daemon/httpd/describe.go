@@ -163,6 +163,10 @@ func describeOthers(doc *huma.OpenAPI) {
 		Parameters: append([]*huma.Param{pathRef}, lineParams()...),
 	}, "application/x-ndjson", text, bearers)
 	file := &huma.Schema{Type: huma.TypeString, Format: "binary"}
+	add(api.RouteExport, huma.Operation{
+		OperationID: "exportConversation", Summary: "Give a conversation as a download", Tags: []string{"conversations"},
+		Parameters: []*huma.Param{agentHeader, pathRef, queryText("format", "jsonl, where it is absent, mbox, markdown or html: docs/export.md states each", false)},
+	}, dataType, file, bearers)
 	add(api.RouteAttach, huma.Operation{
 		OperationID: "uploadAttachment", Summary: "Store a file that messages of the agent can mention", Tags: []string{"conversations"},
 		Parameters:  []*huma.Param{agentHeader, queryText("name", "what the file is called", true)},

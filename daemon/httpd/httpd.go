@@ -152,6 +152,7 @@ func (s *Server) routes() http.Handler {
 	s.describedRoutes(mux)
 	s.publicRoutes(mux)
 	mux.HandleFunc(api.RouteTranscript, s.transcript)
+	mux.HandleFunc(api.RouteExport, s.export)
 	mux.HandleFunc(api.RouteStream, s.stream)
 	mux.HandleFunc(mcpPath, s.mcp)
 	mux.HandleFunc(api.RouteAttach, s.attach)
