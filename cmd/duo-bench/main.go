@@ -71,6 +71,8 @@ type bench struct {
 	binary string
 	dir    string
 	scale  float64
+
+	searched *corpus // once it was made
 }
 
 // row is one line of the table.
@@ -110,6 +112,8 @@ var rows = []row{
 	{"hosts: 100 links, 1,000 agents that change", "no target: a frame in 2 s on each link", manyLinks},
 	{"message N of a 1 GB log, p50", "under 1 ms", messageN},
 	{"last 20 of a 1 GB log, p50", "under 1 ms", lastTwenty},
+	{"search: 1,000,000 messages read for the index", "no target", indexing},
+	{"search: queries in 1,000,000 messages", "p99 under 100 ms", searching},
 }
 
 func (b *bench) main(ctx context.Context, out io.Writer, only string) error {

@@ -35,7 +35,6 @@ type feeder struct {
 	durable func(id string) int64
 
 	agents map[string]int64 // numbers of agents by the keys of their addresses
-	top    int64            // the highest n of a line
 }
 
 // batch is what is put into the tables by one transaction.
@@ -65,7 +64,6 @@ func (f *feeder) feed(ctx context.Context, ids []string) (done []string, err err
 	defer func() {
 		if err != nil {
 			clear(f.agents) // numbers that were given now are not
-			f.top = 0
 			err = errors.Join(fmt.Errorf("write index: %w", err), ignoreDone(tx.Rollback()))
 		}
 	}()

@@ -4,12 +4,15 @@ import (
 	"cmp"
 	"database/sql"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"slices"
 	"strings"
 
 	"github.com/claude-duo/duo/maildir/envelope"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // line is a line of a log on its way into the tables.
@@ -42,64 +45,38 @@ const (
 // latest that are found can be read without the others.
 func lowest(timestamp int64) int64 { return min(max(timestamp, 0), maxTime) << slotBits }
 
-// place gives each line its n.
-func (b *batch) place() error {
-	if b.top == 0 {
-		var top sql.NullInt64
-		if err := b.tx.QueryRowContext(b.ctx, "SELECT max(n) FROM m").Scan(&top); err != nil {
-			return err
-		}
-		b.top = top.Int64
-	}
-	slices.SortFunc(b.lines, func(x, y line) int {
-		return cmp.Or(cmp.Compare(x.e.Timestamp, y.e.Timestamp), cmp.Compare(x.conversation, y.conversation), cmp.Compare(x.e.Seq, y.e.Seq))
-	})
-	taken := make(map[int64]bool, len(b.lines))
-	top := b.top
-	for i := range b.lines {
-		l := &b.lines[i]
-		h := fnv.New64a()
-		fmt.Fprintf(h, "%d.%d", l.conversation, l.e.Seq)
-		slot := int64(h.Sum64() >> 1)
-		for try := int64(0); ; try++ {
-			l.n = lowest(l.e.Timestamp) + (slot+try*7919)%(1<<(slotBits+min(try/4, 13)))
-			if taken[l.n] {
-				continue
-			}
-			if l.n > b.top {
-				break
-			}
-			used, err := b.number("SELECT count(*) FROM m WHERE n = ?", l.n)
-			if err != nil {
-				return err
-			}
-			if used == 0 {
-				break
-			}
-		}
-		taken[l.n] = true
-		top = max(top, l.n)
-	}
-	b.top = top
-	slices.SortFunc(b.lines, func(x, y line) int { return cmp.Compare(x.n, y.n) })
-	return nil
+// slot is the n of a line, at the n-th try: one that is free the first time, as a rule.
+func (l line) slot(try int64) int64 {
+	h := fnv.New64a()
+	_, _ = fmt.Fprintf(h, "%d.%d", l.conversation, l.e.Seq)
+	return lowest(l.e.Timestamp) + (int64(h.Sum64()>>1)+try*7919)%(1<<(slotBits+min(try/4, 13)))
 }
 
 // flush puts the lines of the batch into the tables.
 func (b *batch) flush() error {
-	if err := b.place(); err != nil {
-		return err
+	for i := range b.lines {
+		b.lines[i].n = b.lines[i].slot(0)
 	}
+	slices.SortFunc(b.lines, func(x, y line) int { return cmp.Compare(x.n, y.n) }) // out of order it is slow
 	if err := b.insertLines(); err != nil {
 		return err
 	}
 	if b.recount {
 		return b.countAgain()
 	}
+	return b.countOn()
+}
+
+// countOn adds who has written to whom.
+func (b *batch) countOn() error {
+	row, err := b.tx.PrepareContext(b.ctx, `INSERT INTO t VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET count = count + excluded.count, last = max(last, excluded.last)`)
+	if err != nil {
+		return err
+	}
+	defer row.Close()
 	for key, p := range b.talk {
-		err := b.exec(`INSERT INTO t VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count, last = max(last, excluded.last)`,
-			key.hour, key.sender, key.recipient, p.count, p.last)
-		if err != nil {
+		if _, err := row.ExecContext(b.ctx, key.hour, key.sender, key.recipient, p.count, p.last); err != nil {
 			return err
 		}
 	}
@@ -120,7 +97,14 @@ func (b *batch) insertLines() error {
 		defer words.Close()
 	}
 	for _, l := range b.lines {
-		if _, err := row.ExecContext(b.ctx, l.values()...); err != nil {
+		values := l.values()
+		_, err := row.ExecContext(b.ctx, values...)
+		for try := int64(1); isTaken(err); try++ {
+			l.n = l.slot(try)
+			values[0] = l.n
+			_, err = row.ExecContext(b.ctx, values...)
+		}
+		if err != nil {
 			return err
 		}
 		if err := b.insertFiles(l); err != nil {
@@ -134,6 +118,12 @@ func (b *batch) insertLines() error {
 		}
 	}
 	return nil
+}
+
+// isTaken reports whether a row was refused because another one has its n.
+func isTaken(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && e.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY
 }
 
 // values are the columns of m.

@@ -9,6 +9,7 @@
 package search
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -277,6 +278,7 @@ func (x *Index) look(ctx context.Context) error {
 		return err
 	}
 	defer known.close()
+	var stale []staleLog
 	for _, id := range ids {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -288,9 +290,13 @@ func (x *Index) look(ctx context.Context) error {
 		for _, k := range gone {
 			x.expect(k.id, k.seq+1, k.seq)
 		}
-		path := x.Home.LogPath(id)
-		if was.looks == "" || was.looks != looks(path) {
-			x.expect(id, was.seq+1, max(lastLine(path), was.seq))
+		info, err := os.Stat(x.Home.LogPath(id))
+		if err != nil || was.looks == "" || was.looks != looksOf(info) {
+			l := staleLog{id: id, seq: was.seq}
+			if err == nil {
+				l.changed = info.ModTime().UnixNano()
+			}
+			stale = append(stale, l)
 		}
 	}
 	gone, _, err := known.upTo("~")
@@ -300,12 +306,23 @@ func (x *Index) look(ctx context.Context) error {
 	for _, k := range gone {
 		x.expect(k.id, k.seq+1, k.seq)
 	}
+	slices.SortFunc(stale, func(a, b staleLog) int { return cmp.Compare(a.changed, b.changed) }) // lines are kept by time
+	for _, l := range stale {
+		x.expect(l.id, l.seq+1, max(lastLine(x.Home.LogPath(l.id)), l.seq))
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.listed = true
 	close(x.settled)
 	x.settled = make(chan struct{})
 	return nil
+}
+
+// staleLog is a log that is not as the index has it.
+type staleLog struct {
+	id      string
+	seq     int64 // the last line that the index has
+	changed int64
 }
 
 // expect asks for a look at a conversation.
