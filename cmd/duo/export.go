@@ -59,7 +59,7 @@ Without --output it goes to standard output, where the format is one file.
 	return cmd
 }
 
-var formats = []string{string(export.JSONL), string(export.Mbox), string(export.Markdown), string(export.SQLite)}
+var formats = []string{string(export.JSONL), string(export.Mbox), string(export.Markdown), string(export.HTML), string(export.SQLite)}
 
 func (a *app) runExport(ctx context.Context, o exportOptions, refs []string) error {
 	home, err := a.openHome(maildir.Open)

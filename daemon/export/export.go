@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/claude-duo/duo/daemon/markdown"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/blob"
 	"github.com/claude-duo/duo/maildir/durable"
@@ -98,6 +99,8 @@ func (s *source) form(w io.Writer, format Format) (form, error) {
 		return newStream(s, w), nil
 	case Markdown:
 		return newSheet(s, w, markdownLayout{}, false), nil
+	case HTML:
+		return newSheet(s, w, htmlLayout{markdown.New()}, true), nil
 	case Mbox:
 		return newMbox(s, w), nil
 	}

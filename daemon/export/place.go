@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/claude-duo/duo/daemon/markdown"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/durable"
 )
@@ -91,8 +92,11 @@ func Folder(ctx context.Context, path string, replace bool, home *maildir.Home, 
 }
 
 func layoutOf(format Format) (layout, error) {
-	if format == Markdown {
+	switch format {
+	case Markdown:
 		return markdownLayout{}, nil
+	case HTML:
+		return htmlLayout{markdown.New()}, nil
 	}
 	return nil, fmt.Errorf("export as %q: it makes no folder", format)
 }
