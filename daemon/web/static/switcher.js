@@ -4,7 +4,7 @@
 import { useEffect, useMemo, useState } from "./vendor/preact.js";
 import { Dialog, Peer, day, html, local, visible } from "./ui.js";
 import { agentPath, conversationPath, navigate } from "./router.js";
-import { conversations, session, signOut } from "./store.js";
+import { conversations, loaded, session, signOut } from "./store.js";
 import { setSingleKeys, singleKeys } from "./keys.js";
 import { sortedAgents, stateOf } from "./lists.js";
 
