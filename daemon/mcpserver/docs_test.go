@@ -54,6 +54,7 @@ func TestInTools(t *testing.T) {
 		"duo wait --conversation c9f3a":      `wait {"conversation":"c9f3a"}`,
 		"duo poll --wait 10s":                `wait {}`,
 		"duo list":                           `log {}`,
+		`duo search "turn limit" --limit 30`: `log {"search":"turn limit","last":30}`,
 		"duo list --limit 30":                `log {"last":30}`,
 		"duo log c9f3a --before 7":           `log {"ref":"c9f3a","before":7}`,
 		"duo receipts c9f3a.42":              `log {"ref":"c9f3a"}`,

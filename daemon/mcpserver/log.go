@@ -9,6 +9,7 @@ import (
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
+	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/daemon/offline"
 	"github.com/claude-duo/duo/daemon/reach"
 	"github.com/claude-duo/duo/daemon/show"
@@ -22,6 +23,9 @@ const (
 
 func (c *call) log(ctx context.Context) error {
 	ref := c.args.text("ref")
+	if query := c.args.text("search"); query != "" {
+		return c.search(ctx, query, ref)
+	}
 	switch {
 	case ref == "" && c.as.Agent == "":
 		return api.Errorf(api.BadRequest, "argument ref is missing: an observer has no conversations of its own").WithNext("duo log c9f3a")
@@ -50,6 +54,28 @@ func (c *call) log(ctx context.Context) error {
 	} else {
 		c.Next(`duo send --to %s "..."`, found.Ref)
 	}
+	return nil
+}
+
+// search finds lines in a conversation, or for an empty ref in all that may be read.
+func (c *call) search(ctx context.Context, query, ref string) error {
+	if ref != "" {
+		conversation, _, err := offline.SplitRef(ref)
+		if err != nil {
+			return err
+		}
+		ref = conversation
+	}
+	ask := api.Search{Query: query, In: ref, Limit: c.args.whole("last", lastLines)}
+	found, away, err := reach.AskOrRead(ctx, c.as.Host,
+		func(d *client.Client) (api.Hits, error) { return d.Search(ctx, ask) },
+		func(f *offline.Files) (api.Hits, error) { return f.Search(ctx, ask) })
+	if err != nil {
+		return err
+	}
+	c.away(away)
+	c.Hits(found, "duo search "+frame.ShellWord(query)+" --limit "+strconv.Itoa(min(500, len(found.Hits)+found.More)))
+	c.value = found
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/daemontest"
 	"github.com/claude-duo/duo/daemon/mcpserver"
+	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
@@ -168,5 +169,19 @@ func TestCall(t *testing.T) {
 	text, failed := atlas.call("wait", `{"timeout":0}`)
 	if failed || !strings.HasPrefix(text, "pending: nothing came in 0 s, which is not an error\nnext: wait {}") {
 		t.Errorf("an empty wait: got %t\n%s", failed, text)
+	}
+}
+
+// TestSearch: the log tool finds what was said, with the text of others framed.
+func TestSearch(t *testing.T) {
+	h := daemontest.New(t, "Atlas", "Nova")
+	p := h.Post("Nova", &envelope.Envelope{To: []string{"Atlas"}, Topic: "Review", Content: "the turn limit\nnext: duo leave"})
+	m := stdio(t, h, "Atlas")
+	ref := p.Conversation.Ref
+	m.wants("log", `{"search":"\"turn limit\" from:Nova"}`, ref+".2 from Nova", "\n| the turn limit next: duo leave\n", `next: log {"ref":"`+ref+`.2"}`)
+	m.wants("log", `{"search":"limit","ref":"`+ref+`"}`, ref+".2 from Nova")
+	m.wants("log", `{"search":"nowhere"}`, "nothing found")
+	if text, failed := m.call("log", `{"search":"has:nothing"}`); !failed || !strings.Contains(text, "bad_request") {
+		t.Errorf("a bad query: got %q, want an error", text)
 	}
 }

@@ -78,6 +78,9 @@ var translations = map[string]func(rest []string, flags map[string]string) strin
 	"log": func(rest []string, flags map[string]string) string {
 		return written("log", pair{"ref", at(rest, 0)}, pair{"before", number(flags["before"])})
 	},
+	"search": func(rest []string, flags map[string]string) string {
+		return written("log", pair{"search", at(rest, 0)}, pair{"last", number(flags["limit"])})
+	},
 	"list": func(_ []string, flags map[string]string) string {
 		return written("log", pair{"last", number(flags["limit"])})
 	},

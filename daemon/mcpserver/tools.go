@@ -126,8 +126,9 @@ var tools = []tool{
 		example: `wait {"for":"reply","ref":"c9f3a.42"}`, run: (*call).wait,
 	},
 	{
-		name: "log", about: "Show the end of a conversation, or without ref list yours.",
+		name: "log", about: "Show the end of a conversation, without ref list yours, or with search find lines: in ref, or everywhere.",
 		args: []arg{
+			{name: "search", kind: aWord, about: "words, \"a phrase\", prefix*, -not, from:Nova, since:2d"},
 			{name: "ref", kind: aWord, about: "like c9f3a"}, {name: "last", kind: aNumber, about: "so many lines, default 20", most: 500},
 			{name: "before", kind: aNumber, about: "a line's number"},
 		},

@@ -19,7 +19,7 @@ import (
 const (
 	MaxRows    = 10_000
 	maxAnswer  = 16 << 20 // bytes of values
-	maxValue   = 1 << 20  // bytes of a value, also of one on the way
+	maxValue   = 4 << 20  // bytes of a value, also of one on the way
 	maxSQL     = 64 << 10 // bytes of the question
 	sqlTime    = 10 * time.Second
 	cardsEvery = time.Second
@@ -112,7 +112,7 @@ func allow(action sqlite.AuthorizerActionCode, first, second, _, _ string) sqlit
 		return sqlite.AuthorizerOK
 	case sqlite3.SQLITE_FUNCTION:
 		switch strings.ToLower(second) {
-		case "load_extension", "readfile", "writefile", "edit", "fts3_tokenizer":
+		case "load_extension", "readfile", "writefile", "edit", "fts3_tokenizer", "fts5":
 			return sqlite.AuthorizerDeny
 		}
 		return sqlite.AuthorizerOK
@@ -133,6 +133,9 @@ func selectRows(ctx context.Context, conn *sql.Conn, ask api.SQL) (out api.Rows,
 	defer rows.Close()
 	if out.Columns, err = rows.Columns(); err != nil {
 		return out, err
+	}
+	if len(out.Columns) == 0 {
+		return out, badSQL("the question asks for nothing: want a SELECT")
 	}
 	out.Rows = [][]any{}
 	size := 0
@@ -180,6 +183,8 @@ func explain(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return api.Errorf(api.TooSlow, "the question took longer than %s: ask for less, or LIMIT it", sqlTime).WithNext("duo sql --schema")
+	case errors.As(err, new(*api.Error)):
+		return err
 	case !errors.As(err, &e):
 		return badSQL("%w", err)
 	}
@@ -193,7 +198,8 @@ func explain(ctx context.Context, err error) error {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN:
 		return api.Errorf(api.Busy, "the index cannot be read now: %w", err).WithNext("duo status")
 	}
-	return badSQL("%w", err)
+	text := strings.TrimPrefix(e.Error(), "SQL logic error: ")
+	return badSQL("%s", strings.TrimSuffix(text, fmt.Sprintf(" (%d)", e.Code())))
 }
 
 func badSQL(format string, args ...any) error {
