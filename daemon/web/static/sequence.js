@@ -2,10 +2,10 @@
 // A conversation as a sequence: a lane for each agent, an arrow for each message, and the
 // gaps between them to a scale that long pauses do not break.
 
-import { useEffect, useMemo, useRef, useSignal } from "./vendor/preact.js";
+import { batch, useEffect, useMemo, useRef, useSignal } from "./vendor/preact.js";
 import { oneLine, stateOf } from "./article.js";
 import { onKey } from "./keys.js";
-import { arrange, laneWidth, headHeight, leftEdge } from "./sequence-layout.js";
+import { arrange, headHeight } from "./sequence-layout.js";
 import { conversationPath, navigate, requestPath, route } from "./router.js";
 import { ask, listen } from "./store.js";
 import { summary } from "./sentence.js";
@@ -18,9 +18,13 @@ import { count, exact, Failure, Heading, html, hue, local, Name, Peer, visible }
 const perPage = 200; // lines that are drawn at a time
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 
+const narrow = matchMedia("(max-width: 760px)");
+const measures = { wide: { lane: 150, left: 108 }, narrow: { lane: 92, left: 44 } };
+
 /** The sequence of a conversation. @param {{conversation: string}} props */
 export function Sequence({ conversation: ref }) {
   const page = useSignal(/** @type {Page|null} */ (null));
+  const call = useSignal(/** @type {import("./store.js").Request|null} */ (null));
   const problem = useSignal(/** @type {any} */ (null));
   const { query, seq } = route.value;
   const after = query.get("after") ?? (seq ? String(Math.max(0, seq - perPage / 2)) : "");
@@ -31,7 +35,9 @@ export function Sequence({ conversation: ref }) {
     const load = async () => {
       try {
         const next = await ask("GET", `/v1/conversations/${encodeURIComponent(ref)}/view?${after && `after=${after}&`}limit=${perPage}`);
-        if (!over) [page.value, problem.value] = [next, null];
+        const first = next.messages[0];
+        const came = first?.seq === 1 && first.request ? await ask("GET", `/v1/requests/${encodeURIComponent(first.request)}`).catch(() => null) : null;
+        if (!over) batch(() => [page.value, call.value, problem.value] = [next, came, null]);
       } catch (err) {
         if (!over) problem.value = err;
       }
@@ -65,7 +71,7 @@ export function Sequence({ conversation: ref }) {
     <${Failure} error=${problem.value} />
     <${Tabs} label="How to show it" chosen=${asTable ? "table" : "diagram"} onChoose=${(/** @type {string} */ id) => go({ as: id === "table" ? "table" : "" })}
       tabs=${[{ id: "diagram", word: "Diagram" }, { id: "table", word: "Table" }]} beside=${html`<${Paging} page=${shown} go=${go} />`}>
-      ${asTable ? html`<${Listing} page=${shown} />` : html`<${Diagram} page=${shown} meant=${seq} />`}
+      ${asTable ? html`<${Listing} page=${shown} />` : html`<${Diagram} page=${shown} call=${call.value} meant=${seq} />`}
     <//>
   </section>`;
 }
@@ -81,55 +87,74 @@ function Paging({ page, go }) {
     <button type="button" disabled=${end >= page.last} onClick=${() => go({ after: "" })}>Last</button></div>`;
 }
 
-/** @param {{page: Page, meant: number}} props */
-function Diagram({ page, meant }) {
-  const plan = useMemo(() => arrange(page), [page]);
-  const chosen = useSignal(meant);
+/** @param {{page: Page, call: import("./store.js").Request|null, meant: number}} props */
+function Diagram({ page, call, meant }) {
+  const plan = useMemo(() => arrange(page, call, narrow.matches ? measures.narrow : measures.wide), [page, call, narrow.matches]);
+  const chosen = useSignal(String(meant));
   const frame = useRef(/** @type {HTMLElement|null} */ (null));
-  const step = (/** @type {number} */ way) => {
+  const step = (/** @type {1|-1} */ way) => {
     const rows = /** @type {SVGAElement[]} */ ([...(frame.current?.querySelectorAll("a.step") ?? [])]);
-    const at = rows.findIndex((r) => r.dataset.seq === String(chosen.value));
+    const at = rows.findIndex((r) => r.dataset.key === chosen.value);
     rows[Math.max(0, Math.min(rows.length - 1, at + way))]?.focus();
   };
   useEffect(() => onKey({ j: () => step(1), k: () => step(-1) }), []);
   useEffect(() => {
     const scroller = frame.current;
-    const row = meant ? scroller?.querySelector(`a.step[data-seq="${meant}"]`) : null;
+    const row = meant ? scroller?.querySelector(`a.step[data-key="${meant}"]`) : null;
     if (row) row.scrollIntoView({ block: "center" });
     else if (scroller && !route.value.query.get("after")) scroller.scrollTop = scroller.scrollHeight;
   }, [page]);
-  const about = page.messages.find((m) => m.seq === chosen.value);
+  const ref = page.conversation.ref;
   return html`<div class="diagram-frame"><div class="diagram" ref=${frame} tabindex="0" role="region" aria-label="Sequence diagram">
-      <svg class="lane-heads" width=${plan.width} height=${headHeight} viewBox="0 0 ${plan.width} ${headHeight}" aria-hidden="true">
-        ${plan.lanes.map((lane) => html`<g key=${lane.agent} class=${hue(lane.agent)}><rect x=${lane.x - laneWidth / 2 + 6} y="6" width=${laneWidth - 12} height=${headHeight - 12} rx="6" class="lane-box" />
-          <text x=${lane.x} y=${headHeight / 2 + 4} text-anchor="middle">${cut(visible(local(lane.agent)), 15)}<title>${visible(lane.agent)}</title></text></g>`)}
-      </svg>
-      <svg class="sequence" width=${plan.width} height=${plan.height} viewBox="0 0 ${plan.width} ${plan.height}" role="group" aria-label=${`${count(plan.rows.length, "line")} of ${count(plan.lanes.length, "agent")}; the table has the same`}>
+      <${LaneHeads} plan=${plan} />
+      <svg class="sequence" width=${plan.width} height=${plan.height} viewBox="0 0 ${plan.width} ${plan.height}" role="group" aria-label=${`${count(page.messages.length, "line")} of ${count(plan.lanes.length, "agent")}; the table has the same`}>
         <defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto-start-reverse" markerUnits="userSpaceOnUse"><path d="M0 0L8 4L0 8z" /></marker></defs>
         ${plan.lanes.map((lane) => html`<line key=${lane.agent} class="lane ${hue(lane.agent)}" x1=${lane.x} y1=${lane.from} x2=${lane.x} y2=${lane.to} />`)}
-        ${plan.gaps.map((gap) => html`<g key=${gap.y} class="gap"><line x1=${leftEdge} x2=${plan.width - 8} y1=${gap.y} y2=${gap.y} /><text x="8" y=${gap.y + 4}>${gap.words}</text></g>`)}
-        ${plan.rows.map((row) => html`<${Row} key=${row.m.seq} row=${row} plan=${plan} conversation=${page.conversation.ref} onChoose=${(/** @type {number} */ n) => (chosen.value = n)} />`)}
+        ${plan.gaps.map((gap) => html`<g key=${gap.y} class="gap"><line x1=${plan.left} x2=${plan.width - 8} y1=${gap.y} y2=${gap.y} /><text x="8" y=${gap.y + 4}>${gap.words}</text></g>`)}
+        ${plan.rows.map((row) => html`<${Step} key=${row.key} row=${row} plan=${plan} conversation=${ref} onChoose=${(/** @type {string} */ key) => (chosen.value = key)} />`)}
       </svg>
     </div>
-    <${About} m=${about} conversation=${page.conversation.ref} />
+    <${About} row=${plan.rows.find((r) => r.key === chosen.value)} conversation=${ref} />
   </div>`;
 }
 
-/** @param {{row: import("./sequence-layout.js").Row, plan: import("./sequence-layout.js").Plan, conversation: string, onChoose: (seq: number) => void}} props */
-function Row({ row, plan, conversation, onChoose }) {
-  const { m, y, from, to } = row;
-  const words = m.type === "message" ? cut(visible(oneLine(m.content)), 300) : summary(m);
-  const label = m.type === "message" ? `#${m.seq} ${visible(local(m.from))} to ${m.type === "message" && row.toAll ? "all" : row.names.map((n) => visible(local(n))).join(", ")}: ${words}` : `#${m.seq} ${words}`;
-  const choose = () => onChoose(m.seq);
-  return html`<a class=${`step ${m.type === "message" ? "says" : "happens"} ${hue(m.from)}`} href=${conversationPath(conversation, m.seq)} data-seq=${m.seq} aria-label=${label} onFocus=${choose} onPointerEnter=${choose}>
+/** @param {{plan: import("./sequence-layout.js").Plan}} props */
+function LaneHeads({ plan }) {
+  const letters = Math.floor((plan.lane - 24) / 8);
+  return html`<svg class="lane-heads" width=${plan.width} height=${headHeight} viewBox="0 0 ${plan.width} ${headHeight}" aria-hidden="true">
+    ${plan.lanes.map((lane) => html`<g key=${lane.agent} class=${hue(lane.agent)}><rect x=${lane.x - plan.lane / 2 + 4} y="6" width=${plan.lane - 8} height=${headHeight - 12} rx="6" class="lane-box" />
+      <text x=${lane.x} y=${headHeight / 2 + 4} text-anchor="middle">${cut(visible(local(lane.agent)), letters)}<title>${visible(lane.agent)}</title></text></g>`)}
+  </svg>`;
+}
+
+/** What a row says. @param {import("./sequence-layout.js").Row} row */
+function wordsOf({ m, signal }) {
+  if (signal) return signal.words;
+  return !m ? "" : m.type === "message" ? visible(oneLine(m.content)) || "(no text)" : summary(m);
+}
+
+/** What a row says to those who do not see it. @param {import("./sequence-layout.js").Row} row */
+function labelOf(row) {
+  const names = row.names.map((n) => visible(local(n))).join(", ");
+  const seq = row.m ? `#${row.m.seq} ` : "";
+  return names ? `${seq}${visible(local(row.agent))} to ${names}: ${wordsOf(row)}` : seq + wordsOf(row);
+}
+
+/** @param {{row: import("./sequence-layout.js").Row, plan: import("./sequence-layout.js").Plan, conversation: string, onChoose: (key: string) => void}} props */
+function Step({ row, plan, conversation, onChoose }) {
+  const { key, m, signal, y, from, to } = row;
+  const label = labelOf(row), words = wordsOf(row);
+  const choose = () => onChoose(key);
+  const isEvent = m && m.type !== "message";
+  return html`<a class=${`step ${signal ? "rings" : isEvent ? "happens" : "says"} ${hue(row.agent)}`} href=${signal ? requestPath(signal.ref) : conversationPath(conversation, m?.seq)}
+      data-key=${key} data-seq=${m?.seq} aria-label=${label} onFocus=${choose} onPointerEnter=${choose}>
     <title>${label}</title>
     <rect class="step-back" x="0" y=${y - 11} width=${plan.width} height="22" rx="4" />
-    <text class="step-seq" x=${leftEdge - 10} y=${y + 4} text-anchor="end">${m.seq}</text>
-    <text class="step-time" x="8" y=${y + 4}>${clock.format(m.timestamp)}</text>
-    ${m.type === "message" ? html`${to.map((x) => html`<line key=${x} class="arrow" x1=${from} y1=${y} x2=${x + (x > from ? -3 : 3)} y2=${y} marker-end="url(#arrow)" />`)}
-      <circle cx=${from} cy=${y} r="4" class="from" />
-      ${row.room > 40 && html`<text class="step-text" x=${row.textAt} y=${y - 4} text-anchor="middle">${cut(words, Math.floor(row.room / 6.2))}</text>`}` : html`
-      <path class="event-mark" d=${mark(m, from, y)} /><text class="step-event" x=${from + 12} y=${y + 4}>${cut(words, 60)}</text>`}
+    ${m && html`<text class="step-seq" x=${plan.left - 8} y=${y + 4} text-anchor="end">${m.seq}</text>`}
+    ${plan.left > 60 && html`<text class="step-time" x="8" y=${y + 4}>${clock.format(row.at)}</text>`}
+    ${to.map((x) => html`<line key=${x} class="arrow" x1=${from} y1=${y} x2=${x + (x > from ? -3 : 3)} y2=${y} marker-end="url(#arrow)" />`)}
+    ${isEvent ? html`<path class="event-mark" d=${mark(m, from, y)} /><text class="step-event" x=${from + 12} y=${y + 4}>${cut(words, 60)}</text>`
+      : html`<circle cx=${from} cy=${y} r="4" class="from" />${row.room > 40 && html`<text class="step-text" x=${row.textAt} y=${y - 4} text-anchor="middle">${cut(words, Math.floor(row.room / 6.2))}</text>`}`}
   </a>`;
 }
 
@@ -140,12 +165,14 @@ function mark(m, x, y) {
   return `M${x} ${y - 6}L${x + 6} ${y}L${x} ${y + 6}L${x - 6} ${y}z`;
 }
 
-/** What is told of the line that is looked at. @param {{m: Message|undefined, conversation: string}} props */
-function About({ m, conversation }) {
-  if (!m) return html`<aside class="about quiet">Point at a line, or go there with <kbd>j</kbd> and <kbd>k</kbd>, to read it.</aside>`;
-  return html`<aside class="about"><p><a href=${conversationPath(conversation, m.seq)}>#${m.seq}</a> <${Name} address=${m.from} /> <time>${exact(m.timestamp)}</time></p>
-    <p class="about-text">${m.type === "message" ? html`<${Peer} text=${oneLine(m.content)} />` : summary(m)}</p>
-    ${m.request && html`<p><a href=${requestPath(m.request)}>the call that it came of</a></p>`}</aside>`;
+/** What is told of the line that is looked at. @param {{row: import("./sequence-layout.js").Row|undefined, conversation: string}} props */
+function About({ row, conversation }) {
+  if (!row) return html`<aside class="about quiet" aria-label="The line that is chosen">Point at a line, or go there with <kbd>j</kbd> and <kbd>k</kbd>, to read it.</aside>`;
+  const { m, signal } = row;
+  return html`<aside class="about" aria-label="The line that is chosen">
+    <p>${m && html`<a href=${conversationPath(conversation, m.seq)}>#${m.seq}</a> `}<${Name} address=${row.agent} /> <time>${exact(row.at)}</time>
+      ${signal && html` <a href=${requestPath(signal.ref)}>${signal.ref}</a>`}</p>
+    <p class="about-text">${m?.type === "message" ? html`<${Peer} text=${oneLine(m.content)} />` : wordsOf(row)}</p></aside>`;
 }
 
 /** The same as a table. @param {{page: Page}} props */

@@ -1,7 +1,7 @@
 // @ts-check
 // Who talks to whom: a table of senders and recipients, and the same as a small graph.
 
-import { useEffect, useSignal } from "./vendor/preact.js";
+import { batch, useEffect, useSignal } from "./vendor/preact.js";
 import { agentPath, navigate, route } from "./router.js";
 import { ask } from "./store.js";
 import { Tabs } from "./tabs.js";
@@ -13,6 +13,7 @@ import { Ago, count, exact, Failure, Heading, html, hue, local, Name, visible } 
 const periods = [["1h", "last hour"], ["24h", "last day"], ["7d", "last week"], ["30d", "last 30 days"], ["", "all time"]];
 const most = 24; // agents in the table and the graph: the busiest ones
 const every = 15000; // ms between two looks while the view is open
+const soon = 2000; // the same, while the index catches up
 
 /** Who talks to whom. */
 export function Talk() {
@@ -21,20 +22,20 @@ export function Talk() {
   const answer = useSignal(/** @type {Answer|null} */ (null));
   const problem = useSignal(/** @type {any} */ (null));
   useEffect(() => {
-    let over = false;
+    let over = false, timer = 0;
     const load = async () => {
       try {
-        const next = await ask("GET", `/v1/talk${since && "?since=" + encodeURIComponent(since)}`);
-        if (!over) [answer.value, problem.value] = [next, null];
+        const next = document.hidden && answer.value ? answer.value : await ask("GET", `/v1/talk${since && "?since=" + encodeURIComponent(since)}`);
+        if (!over) batch(() => [answer.value, problem.value] = [next, null]);
       } catch (err) {
         if (!over) problem.value = err;
       }
+      if (!over) timer = setTimeout(load, answer.value?.behind?.conversations ? soon : every);
     };
     void load();
-    const timer = setInterval(() => !document.hidden && void load(), every);
     return () => {
       over = true;
-      clearInterval(timer);
+      clearTimeout(timer);
     };
   }, [since]);
   /** @param {string} as @param {string} period */
@@ -52,7 +53,7 @@ export function Talk() {
       ${periods.map(([value, word]) => html`<option key=${value} value=${value}>${word}</option>`)}
       ${!periods.some(([value]) => value === since) && html`<option value=${since}>since ${visible(since)}</option>`}
     </select></label>
-    ${talk && html`<span class="quiet">${count(talk.total, "message")} among ${count(talk.people.length + talk.left, "agent")}</span>`}</div>
+    ${talk && html`<span class="quiet">${count(talk.total, "message")}, once for each recipient, among ${count(talk.people.length + talk.left, "agent")}</span>`}</div>
     <${Failure} error=${problem.value} />
     ${behind > 0 && html`<p class="behind">${count(behind, "conversation")} ${behind === 1 ? "is" : "are"} not yet counted.</p>`}
     ${!talk ? !problem.value && html`<p class="quiet">Counting…</p>` : talk.people.length === 0 ? html`<p class="empty">Nobody has written to anybody in this time.</p>` : html`
