@@ -112,7 +112,7 @@ function Graph({ talk }) {
   }));
   const edges = talk.people.flatMap((from) => talk.people.flatMap((to) => talk.of(from, to) ?? [])).filter((p) => p.from !== p.to);
   const touches = (/** @type {Pair} */ p) => !chosen.value || p.from === chosen.value || p.to === chosen.value;
-  return html`<div class="graph-frame"><svg class="graph" viewBox="0 0 ${size} ${size}" role="img" aria-label=${`A graph of ${talk.people.length} agents; the table has the same numbers`}>
+  return html`<div class="graph-frame"><svg class="graph" viewBox="0 0 ${size} ${size}" role="group" aria-label=${`A graph of ${talk.people.length} agents; the table has the same numbers`}>
     <defs><marker id="graph-head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto-start-reverse" markerUnits="userSpaceOnUse"><path d="M0 0L8 4L0 8z" /></marker></defs>
     ${edges.map((p) => html`<path key=${p.from + p.to} class=${`edge-line heat-line-${heat(p.count, talk.peak)}${touches(p) ? "" : " dim"}`} d=${bow(place.get(p.from), place.get(p.to))} marker-end="url(#graph-head)">
       <title>${visible(local(p.from))} to ${visible(local(p.to))}: ${p.count}</title></path>`)}
