@@ -1,0 +1,160 @@
+package search_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/search"
+	"github.com/claude-duo/duo/maildir"
+	"github.com/claude-duo/duo/maildir/envelope"
+	"github.com/google/go-cmp/cmp"
+)
+
+const childOf = "DUO_TEST_INDEX_OF" // a home: this process is to keep its index
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childOf); dir != "" {
+		home, err := maildir.Open(dir)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		_ = search.New(search.Parts{Home: home}).Run(context.Background())
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// TestKilled: whenever who writes the index is killed, the next one goes on, and nothing is
+// missing or there twice.
+func TestKilled(t *testing.T) {
+	c := newCorpus(t, t.TempDir()+"/home")
+	r := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))
+	var ids []string
+	for round := range 12 {
+		for range 3 {
+			ids = append(ids, c.create(fmt.Sprintf("Round %d", round), false, people...))
+		}
+		for range 3000 {
+			c.say(ids[r.IntN(len(ids))], people[r.IntN(len(people))], fmt.Sprintf("parser %d of round %d", r.IntN(1000), round))
+		}
+		child := exec.Command(os.Args[0])
+		child.Env = append(os.Environ(), childOf+"="+c.home.Dir)
+		child.Stderr = os.Stderr
+		if err := child.Start(); err != nil {
+			t.Fatal(err)
+		}
+		kill := time.After(time.Duration(r.IntN(400)) * time.Millisecond) // at some point
+		<-kill
+		_ = child.Process.Kill()
+		_ = child.Wait()
+	}
+	x := c.run()
+	defer x.stop()
+	for _, query := range []string{"parser", "round 7", `"round 11" from:Nova`, "topic:round -parser"} {
+		q := parse(t, api.Search{Query: query})
+		want, err := search.Scan(context.Background(), c.home, q, envelope.Address{}, 500, func(id string) string { return "c" + id[len(id)-8:] })
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := x.Find(context.Background(), q, envelope.Address{}, 500, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want.Hits, got.Hits); diff != "" {
+			t.Errorf("%s: the index (+) differs from the logs (-):\n%s", query, diff)
+		}
+	}
+	rows, err := x.SQL(context.Background(), api.SQL{Query: "SELECT count(*), count(DISTINCT conversation || seq) FROM messages"})
+	if want := fmt.Sprint([]any{int64(12 * 3003), int64(12 * 3003)}); err != nil || fmt.Sprint(rows.Rows[0]) != want {
+		t.Errorf("lines: got %v, %v, want %s", rows.Rows, err, want)
+	}
+}
+
+// TestBehind: what is not read yet is told, line by line, and is found when it was read.
+func TestBehind(t *testing.T) {
+	c := newCorpus(t, t.TempDir()+"/home")
+	id := c.create("Review", false, people...)
+	hold := make(chan struct{})
+	x := search.New(search.Parts{
+		Home: c.home,
+		Durable: func(string) int64 {
+			<-hold
+			return -1
+		},
+		Last: func(string) int64 { return c.seqs[id] },
+	})
+	if got, want := x.Behind(), (api.Lag{Conversations: 1}); got != want {
+		t.Errorf("before it runs: got %+v, want %+v", got, want)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = x.Run(ctx)
+	}()
+	defer func() { cancel(); <-done }()
+	q := parse(t, api.Search{Query: "parser"})
+	for range 5 {
+		x.Committed(id, c.say(id, "Nova@nyc", "the parser"))
+	}
+	eventually(t, func() (bool, string) {
+		hits, err := x.Find(context.Background(), q, envelope.Address{}, 20, "")
+		return err == nil && len(hits.Hits) == 0 && hits.Behind == api.Lag{Conversations: 1, Lines: 6}, fmt.Sprintf("while it is held: got %+v, %v, want no hit and 6 lines of 1 conversation", hits, err)
+	})
+	close(hold)
+	index{x, nil}.settle(t)
+	hits, err := x.Find(context.Background(), q, envelope.Address{}, 20, "")
+	if err != nil || len(hits.Hits) != 5 || hits.Behind != (api.Lag{}) {
+		t.Errorf("when it was read: got %+v, %v, want 5 hits and nothing behind", hits, err)
+	}
+}
+
+func eventually(t *testing.T, is func() (bool, string)) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; {
+		ok, what := is()
+		if ok {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal(what)
+		}
+	}
+}
+
+// TestDurable: a line that is not on disk for good is not found.
+func TestDurable(t *testing.T) {
+	c := newCorpus(t, t.TempDir()+"/home")
+	id := c.create("Review", false, people...)
+	c.say(id, "Nova@nyc", "the first parser")
+	info, err := os.Stat(c.home.LogPath(id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.say(id, "Nova@nyc", "the second parser")
+	x := search.New(search.Parts{Home: c.home, Durable: func(string) int64 { return info.Size() }})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = x.Run(ctx)
+	}()
+	i := index{x, func() { cancel(); <-done }}
+	i.settle(t)
+	if got := i.find(t, "parser", ""); len(got) != 1 {
+		t.Errorf("search: got %v, want the first", got)
+	}
+	i.stop()
+	i = c.run() // nobody writes the log now
+	defer i.stop()
+	if got := i.find(t, "second", ""); len(got) != 1 {
+		t.Errorf("search later: got %v, want the second", got)
+	}
+}
