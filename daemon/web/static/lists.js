@@ -105,7 +105,7 @@ export function ConversationRow({ c }) {
   const fresh = here ? 0 : unseen(c);
   return html`<a class="row conversation ${c.status} ${fresh > 0 ? "fresh" : ""}" href=${conversationPath(c.ref)} aria-current=${here ? "page" : undefined}>
     <span class="row-top"><span class="topic"><${Topic} c=${c} /></span><span class="when"><${Ago} at=${c.lastTimestamp} /></span></span>
-    <span class="row-middle"><span class="people"><${People} list=${c.participants} /></span>
+    <span class="row-middle"><span class="people">${c.topic ? html`<${People} list=${c.participants} />` : "direct conversation"}</span>
       ${c.status === "damaged" && html`<span class="chip bad">damaged</span>`}
       ${c.mode === "live" && c.status === "active" && html`<span class="chip live">live</span>`}
       <span class="turns" title="turns that were taken, and the limit">${turns(c)}</span>
@@ -116,7 +116,7 @@ export function ConversationRow({ c }) {
 
 /** @param {{c: Conversation}} props */
 export function Topic({ c }) {
-  return c.topic ? html`<bdi><${Peer} text=${c.topic} /></bdi>` : html`<span class="untitled">${c.participants.length > 0 ? "direct" : "empty"} <span class="ref">${c.ref}</span></span>`;
+  return c.topic ? html`<bdi><${Peer} text=${c.topic} /></bdi>` : html`<span class="untitled"><${People} list=${c.participants} /></span>`;
 }
 
 /** @param {{list: string[]}} props */
