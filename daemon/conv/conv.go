@@ -304,14 +304,14 @@ func (s State) checkOperator(e *envelope.Envelope) error {
 	switch {
 	case !e.Operator || e.From.Host != s.Creator.Host:
 		return refuse(NotOperator, "only the operator of %s, which orders the conversation, can do that", s.Creator.Host)
+	case e.Type != envelope.Join && e.Event != envelope.EventClose && e.Event != envelope.EventStanding:
+		return refuse(NotOperator, "the right of the operator is to come in, to close, and to say what agents may do")
 	case e.Type == envelope.Join && s.Has(e.From):
 		return refuse(AlreadyIn, "%s is in the conversation already", e.From)
 	case s.Closed:
 		return s.closed()
-	case e.Type == envelope.Join, e.Event == envelope.EventClose, e.Event == envelope.EventStanding:
-		return nil
 	}
-	return refuse(NotOperator, "the right of the operator is to come in, to close, and to say what agents may do")
+	return nil
 }
 
 func (s State) checkMessage(e *envelope.Envelope, limits Limits) error {

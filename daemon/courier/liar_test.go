@@ -139,6 +139,17 @@ func TestLies(t *testing.T) {
 			"a join with no hosts": {change: func(e *draft) {
 				e.Type, e.From.Name, e.Conversation, e.Content = envelope.Join, "Eve", open, ""
 			}, want: "bad_request"},
+			"a join by right of the operator": {change: func(e *draft) {
+				e.Type, e.From.Name, e.Conversation, e.Content, e.Operator = envelope.Join, "Eve", open, "", true
+				e.Hosts = map[string]string{"nyc": nyc.me.ID(), "lon": lon.me.ID()}
+			}, want: "not_allowed"},
+			"a close by right of the operator": {change: func(e *draft) {
+				e.Type, e.Event, e.Content, e.Operator = envelope.System, envelope.EventClose, "", true
+			}, want: ""},
+			"a standing": {change: func(e *draft) {
+				e.Type, e.Event, e.Content, e.Participants, e.Status = envelope.System, envelope.EventStanding, "", []envelope.Address{nyc.address("Atlas")}, "blocked"
+			}, want: ""},
+			"a message by right of the operator": {change: func(e *draft) { e.Operator = true }, want: ""},
 			"an answer to nothing": {change: func(e *draft) {
 				e.Type, e.Event, e.From.Name, e.About, e.To = envelope.System, envelope.EventUndeliverable, "Eve", "x", []string{"Atlas@nyc"}
 			}, want: "not_participant"},
@@ -304,6 +315,11 @@ func TestLyingOrigin(t *testing.T) {
 			"another host with this one's name":  {&draft{Type: envelope.System, Event: envelope.EventInvite, From: nyc.address("Atlas"), Participants: []envelope.Address{{Name: "Eve", Host: "lon"}}, Hosts: hosts("lon", par.me.ID())}, nil, false},
 			"this host by another name":          {&draft{Type: envelope.System, Event: envelope.EventInvite, From: nyc.address("Atlas"), Participants: []envelope.Address{{Name: "Eve", Host: "dub"}}, Hosts: hosts("dub", lon.me.ID())}, nil, false},
 			"the origin by another name":         {&draft{Type: envelope.System, Event: envelope.EventInvite, From: nyc.address("Atlas"), Participants: []envelope.Address{{Name: "Eve", Host: "dub"}}, Hosts: hosts("dub", nyc.me.ID())}, nil, false},
+			"the operator of the origin comes":   {&draft{Type: envelope.Join, From: nyc.address("human"), Operator: true}, nil, true},
+			"and says what agents may do":        {&draft{Type: envelope.System, Event: envelope.EventStanding, From: nyc.address("human"), Participants: []envelope.Address{lon.address("Bob")}, Status: "muted", Operator: true}, nil, true},
+			"that of a third that signed":        {&draft{Type: envelope.Join, From: par.address("human"), Operator: true, Hosts: hosts("par", par.me.ID())}, par.me, false},
+			"that of this host, signed":          {&draft{Type: envelope.System, Event: envelope.EventClose, From: lon.address("human"), Operator: true}, lon.me, false},
+			"of a third, with an automatic end":  {&draft{Type: envelope.System, Event: envelope.EventClose, From: par.address("Carol"), Operator: true, Auto: true}, par.me, false},
 			"a new host":                         {&draft{Type: envelope.System, Event: envelope.EventInvite, From: nyc.address("Atlas"), Participants: []envelope.Address{{Name: "Eve", Host: "dub"}}, Hosts: hosts("dub", "someid")}, nil, true},
 		} {
 			state, _ := lon.ledger.State(ctx, id)

@@ -185,3 +185,23 @@ func TestSearch(t *testing.T) {
 		t.Errorf("a bad query: got %q, want an error", text)
 	}
 }
+
+// TestSilentAgent: an agent that the operator has muted is told so by every tool that says
+// something, and reads what others say.
+func TestSilentAgent(t *testing.T) {
+	h := daemontest.New(t, "Atlas", "Nova")
+	nova := stdio(t, h, "Nova")
+	ref := h.Post("Atlas", &envelope.Envelope{To: []string{"Nova"}, Content: "Are you there?"}).Conversation.Ref
+	if _, err := h.As("").SetStanding(context.Background(), "Nova", api.Standing{Standing: "muted", Reason: "it loops"}); err != nil {
+		t.Fatal(err)
+	}
+	for tool, args := range map[string]string{
+		"send": `{"conversation":"` + ref + `","text":"psst"}`, "message": `{"to":"Atlas","text":"psst"}`, "call": `{"to":"Atlas","topic":"psst"}`,
+		"leave": `{"ref":"` + ref + `","text":"psst"}`,
+	} {
+		nova.fails(tool, args, "muted", "it loops")
+	}
+	nova.wants("read", `{}`, "| Are you there?", `human muted Nova: "it loops"`)
+	nova.wants("who", `{}`, "muted")
+	nova.wants("leave", `{"ref":"`+ref+`"}`, "left")
+}
