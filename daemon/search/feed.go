@@ -67,7 +67,8 @@ func (f *feeder) feed(ctx context.Context, ids []string) (done []string, err err
 			err = errors.Join(fmt.Errorf("write index: %w", err), ignoreDone(tx.Rollback()))
 		}
 	}()
-	b := &batch{feeder: f, ctx: ctx, tx: tx, talk: make(map[talk]pair)}
+	// Each statement that can be cancelled costs a goroutine: a batch is small enough to end.
+	b := &batch{feeder: f, ctx: context.WithoutCancel(ctx), tx: tx, talk: make(map[talk]pair)}
 	for _, id := range ids {
 		if b.full() || ctx.Err() != nil {
 			break

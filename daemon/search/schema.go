@@ -56,4 +56,5 @@ CREATE VIEW requests AS SELECT id, 'r' || substr(id, -8) AS ref, sender, callee,
 // who wrote a line (a and the number), in which conversation (c and the number), of what
 // type it is (k and the type), whether it has attachments (x), and is in an open
 // conversation (o).
-const wordTable = `CREATE VIRTUAL TABLE words USING fts5 (body, names, topic, tags, content='', columnsize=0, tokenize='ascii');`
+const wordTable = `CREATE VIRTUAL TABLE words USING fts5 (body, names, topic, tags, content='', columnsize=0, tokenize='ascii');
+INSERT INTO words (words, rank) VALUES ('hashsize', 4194304);`

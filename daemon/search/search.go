@@ -26,8 +26,9 @@ import (
 )
 
 const (
-	gather    = 30 * time.Millisecond // how long lines gather before they are read
-	busyFor   = 200 * time.Millisecond
+	gather    = 20 * time.Millisecond  // how long lines gather before they are read
+	busyFor   = 200 * time.Millisecond // so long after new lines there may be more
+	share     = 3                      // while there are, reading them rests so many times as long as it takes
 	patience  = 200 * time.Millisecond // of a question for what is not read yet
 	retry     = 10 * time.Second       // after an error
 	maxAtOnce = 512                    // conversations
@@ -133,10 +134,11 @@ func pause(ctx context.Context, d time.Duration) {
 
 // follow reads what is new, until ctx ends or something fails.
 func (x *Index) follow(ctx context.Context) error {
-	if err := x.open(ctx); err != nil {
+	err := x.open(ctx)
+	if err != nil {
 		return err
 	}
-	if err := x.look(ctx); err != nil {
+	if err = x.look(ctx); err != nil {
 		return err
 	}
 	for {
@@ -145,18 +147,14 @@ func (x *Index) follow(ctx context.Context) error {
 			return ctx.Err()
 		case <-x.wake:
 		}
-		pause(ctx, gather)
-		for {
+		for more := true; more && ctx.Err() == nil; {
+			pause(ctx, gather)
 			start := time.Now()
-			more, err := x.step(ctx)
-			if err != nil {
+			if more, err = x.step(ctx); err != nil {
 				return err
 			}
-			if !more || ctx.Err() != nil {
-				break
-			}
 			if x.busy() { // who writes goes first
-				pause(ctx, min(time.Since(start), time.Second))
+				pause(ctx, min(share*time.Since(start), time.Second))
 			}
 		}
 	}
