@@ -93,6 +93,9 @@ func (c *counts) read(h *host) {
 	c.Gauge("duo_streams", "Live connections of agents.", one(h.deliver.Streams))
 	c.Gauge("duo_calls", "Calls that last.", one(h.switchboard.Calls))
 	c.Gauge("duo_requests_open", "Requests of calls that are not over.", one(h.switchboard.Open))
+	c.Gauge("duo_search_behind_conversations", "Conversations with lines that the index of search does not have.", one(func() int {
+		return h.search.Behind().Conversations
+	}))
 	c.process(h.started)
 }
 
