@@ -22,7 +22,7 @@ func markHidden(page []byte) string {
 			inTag = r == '<'
 			out.WriteRune(r)
 		default:
-			fmt.Fprintf(&out, `<span class="hidden-char">U+%04X</span>`, r)
+			fmt.Fprintf(&out, `<span class="hidden-character">U+%04X</span>`, r)
 		}
 		before = r
 	}

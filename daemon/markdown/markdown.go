@@ -8,7 +8,7 @@
 //   - An image is a link to it; a link that is none of http, https and mailto is text,
 //     with its destination; the title of a link stands behind it.
 //   - Characters that cannot be seen, or that turn the direction of a text, are marked, as
-//     in <span class="hidden-char">U+202E</span>, in code and links, too.
+//     in <span class="hidden-character">U+202E</span>, in code and links, too.
 //   - What stands behind the language of a block of code stands before the block, in
 //     p.code-info.
 //   - Definitions of links are text. So are tables in which a row has more cells than the
