@@ -4,6 +4,7 @@ package api
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 
 	"github.com/claude-duo/duo/maildir/envelope"
@@ -152,44 +153,61 @@ type Message struct {
 	Error    string  // why it cannot be read: the envelope has only its place then
 }
 
-var messageFields = []string{"ref", "conversationTopic", "crossed", "error"}
+// messageFields are the fields of our own in what is shown to somebody, in their order.
+var messageFields = []string{"ref", "conversationTopic", "crossed", "error", "html", "recipients"}
 
 // MarshalJSON writes the envelope with the fields of Message added. Fields of the
-// sender's with the same names are left out.
-func (m Message) MarshalJSON() ([]byte, error) {
+// sender's with names of ours are left out: nobody takes for ours what a sender has said.
+func (m Message) MarshalJSON() ([]byte, error) { return m.marshal(nil) }
+
+// marshal writes the envelope with our fields and more of them.
+func (m Message) marshal(more map[string]any) ([]byte, error) {
 	e := *m.Envelope
 	e.Unknown = slices.DeleteFunc(slices.Clone(e.Unknown), func(f envelope.Field) bool {
 		return slices.Contains(messageFields, f.Name)
 	})
-	values := []any{m.Ref, m.Topic, m.Crossed}
-	if m.Error != "" {
-		values = append(values, m.Error)
+	values := map[string]any{"conversationTopic": m.Topic}
+	if m.Ref != "" { // who types, comes or goes has none
+		values["ref"] = m.Ref
 	}
-	for i, v := range values {
+	if m.Crossed != nil {
+		values["crossed"] = m.Crossed
+	}
+	if m.Error != "" {
+		values["error"] = m.Error
+	}
+	maps.Copy(values, more)
+	for _, name := range messageFields {
+		v, ok := values[name]
+		if !ok {
+			continue
+		}
 		value, err := json.Marshal(v)
 		if err != nil {
 			return nil, err
 		}
-		if none := i == 0 && m.Ref == ""; !none && string(value) != "null" { // who types, comes or goes has no reference
-			e.Unknown = append(e.Unknown, envelope.Field{Name: messageFields[i], Value: value})
-		}
+		e.Unknown = append(e.Unknown, envelope.Field{Name: name, Value: value})
 	}
 	return e.Append(nil), nil
 }
 
 // UnmarshalJSON reads what MarshalJSON writes.
-func (m *Message) UnmarshalJSON(data []byte) error {
+func (m *Message) UnmarshalJSON(data []byte) error { return m.unmarshal(data, nil) }
+
+// unmarshal reads what marshal writes.
+func (m *Message) unmarshal(data []byte, more map[string]any) error {
 	e, err := envelope.Decode(data)
 	if err != nil {
 		return err
 	}
-	targets := []any{&m.Ref, &m.Topic, &m.Crossed, &m.Error}
+	targets := map[string]any{"ref": &m.Ref, "conversationTopic": &m.Topic, "crossed": &m.Crossed, "error": &m.Error}
+	maps.Copy(targets, more)
 	var rest []envelope.Field
 	for _, f := range e.Unknown {
-		i := slices.Index(messageFields, f.Name)
-		if i < 0 {
+		target, ok := targets[f.Name]
+		if !ok {
 			rest = append(rest, f)
-		} else if err := json.Unmarshal(f.Value, targets[i]); err != nil {
+		} else if err := json.Unmarshal(f.Value, target); err != nil {
 			return err
 		}
 	}

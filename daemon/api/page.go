@@ -43,3 +43,33 @@ type Session struct {
 	HostID  string `json:"hostId"`
 	Version string `json:"version"`
 }
+
+// View is a part of a conversation as the page shows it.
+type View struct {
+	Conversation Conversation  `json:"conversation"`
+	Messages     []ViewMessage `json:"messages"` // in their order, without a gap
+	First        int64         `json:"first"`    // line of the conversation, 0 where there is none
+	Last         int64         `json:"last"`     // line of the conversation, 0 where there is none
+}
+
+// ViewMessage is a message as the page shows it. Its JSON form is that of Message with the
+// other fields beside them.
+type ViewMessage struct {
+	Message
+	HTML       string      // of the text, safe to show; empty where there is no text
+	Recipients []Recipient // how far it got with each of those whom it was for
+}
+
+// MarshalJSON writes the message with the fields of ViewMessage added.
+func (m ViewMessage) MarshalJSON() ([]byte, error) {
+	more := map[string]any{"recipients": m.Recipients}
+	if m.HTML != "" {
+		more["html"] = m.HTML
+	}
+	return m.Message.marshal(more)
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (m *ViewMessage) UnmarshalJSON(data []byte) error {
+	return m.Message.unmarshal(data, map[string]any{"html": &m.HTML, "recipients": &m.Recipients})
+}

@@ -30,6 +30,7 @@ const (
 	RouteSend          = "POST /v1/conversations/{ref}/messages"     // Posted
 	RouteTranscript    = "GET /v1/conversations/{ref}/messages"      // ?after= &before= &last= &limit= → lines of the log
 	RouteExport        = "GET /v1/conversations/{ref}/export"        // ?format= → the conversation, as a download
+	RouteView          = "GET /v1/conversations/{ref}/view"          // ?at= &after= &before= &limit= → View
 	RouteInvite        = "POST /v1/conversations/{ref}/participants" // "to" invites, nothing joins → Posted
 	RouteLeave         = "DELETE /v1/conversations/{ref}/participants/me"
 	RouteClose         = "POST /v1/conversations/{ref}/close"   // Posted

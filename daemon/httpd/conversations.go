@@ -22,6 +22,7 @@ func (s *Server) conversationRoutes(door huma.API) {
 	serve(s, door, route{api.RouteCreate, speaking, group, "createConversation", "Begin a conversation about a topic", draft}, s.post(envelope.Create))
 	serve(s, door, route{api.RouteConversations, reading, group, "listConversations", "List the agent's conversations; where the request speaks for no agent, all", nil}, s.conversations)
 	serve(s, door, route{api.RouteConversation, reading, group, "getConversation", "Summarise a conversation", nil}, s.conversation)
+	serve(s, door, route{api.RouteView, reading, group, "viewConversation", "Show a part of a conversation to a person, with its texts as HTML", nil}, s.view)
 	serve(s, door, route{api.RouteSend, speaking, group, "send", "Say something in a conversation", draft}, s.postIn(envelope.Message))
 	serve(s, door, route{api.RouteInvite, speaking, group, "inviteOrJoin", "Invite whom the draft names, or join where it names nobody", draft}, say[draftInRef](s, inviteOrJoin, s.accept))
 	serve(s, door, route{api.RouteLeave, speaking, group, "leave", "Leave a conversation", draft}, s.postIn(envelope.Leave))

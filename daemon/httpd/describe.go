@@ -87,6 +87,7 @@ func responses(registry huma.Registry, out reflect.Type) map[string]*huma.Respon
 // described are the types whose JSON form is their own business, and what describes it.
 var described = map[reflect.Type]reflect.Type{
 	reflect.TypeFor[api.Message]():       reflect.TypeFor[message](),
+	reflect.TypeFor[api.ViewMessage]():   reflect.TypeFor[viewMessage](),
 	reflect.TypeFor[envelope.Envelope](): reflect.TypeFor[draft](),
 }
 
@@ -139,6 +140,16 @@ type message struct {
 	Reason       string                `json:"reason,omitempty"`
 	Status       string                `json:"status,omitempty"`
 	_            struct{}              `json:"-" additionalProperties:"true"`
+}
+
+// Shown is message, exported for huma to look into.
+type Shown = message
+
+// viewMessage describes a message as the page shows it.
+type viewMessage struct {
+	Shown
+	HTML       string          `json:"html,omitempty" doc:"the text, rendered and sanitised"`
+	Recipients []api.Recipient `json:"recipients"`
 }
 
 // describeOthers adds the routes that huma does not serve.

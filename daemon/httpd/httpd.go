@@ -25,6 +25,7 @@ import (
 	"github.com/claude-duo/duo/daemon/desk"
 	"github.com/claude-duo/duo/daemon/files"
 	"github.com/claude-duo/duo/daemon/ledger"
+	"github.com/claude-duo/duo/daemon/markdown"
 	"github.com/claude-duo/duo/daemon/operator"
 	"github.com/claude-duo/duo/daemon/presence"
 	"github.com/claude-duo/duo/daemon/roster"
@@ -83,12 +84,13 @@ type Server struct {
 	streams  sync.WaitGroup
 	guests   guests
 	upgrader *websocket.Upgrader
+	markdown *markdown.Renderer
 	address  atomic.Pointer[string] // of the door for programs with a token
 }
 
 // New returns a server; Serve starts it.
 func New(parts Parts) *Server {
-	s := &Server{Parts: parts, upgrader: newUpgrader(), guests: guests{open: make(map[*guest]struct{})}}
+	s := &Server{Parts: parts, upgrader: newUpgrader(), markdown: markdown.New(), guests: guests{open: make(map[*guest]struct{})}}
 	s.ending, s.end = context.WithCancel(context.Background())
 	s.http = &http.Server{
 		Handler: s.routes(), ConnContext: origins, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
