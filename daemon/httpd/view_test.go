@@ -168,7 +168,9 @@ func TestViewOfLargeLines(t *testing.T) {
 func TestViewOfALongLog(t *testing.T) {
 	h := newHost(t, "Atlas", "Nova")
 	const last = 100_000
-	id := h.long(last, func(seq int) string { return fmt.Sprintf("message **%d** of a long conversation, with `code` and a [link](https://example.com)", seq) })
+	id := h.long(last, func(seq int) string {
+		return fmt.Sprintf("message **%d** of a long conversation, with `code` and a [link](https://example.com)", seq)
+	})
 	h.view(id, "") // which reads the log once
 	var slowest time.Duration
 	for _, query := range []string{"", "at=1", "at=50000", "at=99999", "before=30000", "after=77777", "after=0", "at=12345&limit=240"} {
