@@ -6,7 +6,7 @@ const pingEvery = 5000; // ms between questions whether the daemon is there
 const patience = 16000; // ms of silence after which the connection counts as broken
 const firstGap = 400; // ms before coming again, doubled each time
 const maxGap = 5000; // ms
-const flushEvery = 50; // ms that lines are gathered, so that a flood is drawn a few times a second
+const flushEvery = 100; // ms that lines are gathered in a flood; the first one is told at once
 const closeRevoked = 4001;
 
 /**

@@ -109,8 +109,10 @@ export function Countdown({ until }) {
   return html`<span class="countdown" aria-hidden="true">${Math.max(0, Math.ceil((until - second.value) / 1000))} s</span>`;
 }
 
+const numbers = new Intl.NumberFormat("en");
+
 /** How many of something, in words. @param {number} n @param {string} one @param {string} [many] */
-export const count = (n, one, many = one + "s") => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
+export const count = (n, one, many = one + "s") => `${numbers.format(n)} ${n === 1 ? one : many}`;
 
 // ---- agents -----------------------------------------------------------------------------
 
