@@ -300,7 +300,6 @@ func (h *host) run(ctx context.Context, socket *httpd.Socket, ready func()) erro
 
 	h.switchboard.Recover(ctx) // before anything that calls or answers is taken
 	followers.run(h.deliver.Run)
-	followers.run(h.search.Run)
 	writers.run(h.presence.Run)
 	writers.run(h.switchboard.Run)
 	writers.run(h.waker.Run)
@@ -337,6 +336,7 @@ func (h *host) run(ctx context.Context, socket *httpd.Socket, ready func()) erro
 	if ready != nil {
 		ready()
 	}
+	followers.run(h.search.Run) // not before: nobody who waits for the start waits for it
 	<-doors.ctx.Done()
 	h.logger.Info("daemon stops")
 	h.deliver.Ending()

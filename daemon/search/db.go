@@ -13,6 +13,7 @@ import (
 
 	"github.com/claude-duo/duo/maildir/durable"
 	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // open opens a database file, for one connection that writes or for several that read.
@@ -156,10 +157,10 @@ func create(path string) (*sql.DB, error) {
 func broken(err error) bool {
 	var e *sqlite.Error
 	if !errors.As(err, &e) {
-		return false
+		return errors.Is(err, errGone)
 	}
 	switch e.Code() & 0xff {
-	case 11, 26, 1: // SQLITE_CORRUPT, SQLITE_NOTADB, SQLITE_ERROR as of a table that is not there
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CANTOPEN: // an error is a table that is not there
 		return true
 	}
 	return false

@@ -44,8 +44,11 @@ func (x *Index) Find(ctx context.Context, q *Query, reader envelope.Address, lim
 
 // ask waits a little for what is not read yet, and returns how far behind the index is.
 func (x *Index) ask(ctx context.Context) (api.Lag, *sql.DB, error) {
-	waiting, cancel := context.WithTimeout(ctx, patience)
+	opening, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
+	x.await(opening, func() bool { return x.read != nil })
+	waiting, stop := context.WithTimeout(ctx, patience)
+	defer stop()
 	x.Settle(waiting)
 	lag := x.Behind() // before the question: what comes in meanwhile may be in the answer
 	x.mu.Lock()

@@ -158,3 +158,25 @@ func TestDurable(t *testing.T) {
 		t.Errorf("search later: got %v, want the second", got)
 	}
 }
+
+// TestDeleted: an index that is deleted while it is used is made again.
+func TestDeleted(t *testing.T) {
+	c := newCorpus(t, t.TempDir()+"/home")
+	id := c.create("Review", false, people...)
+	c.say(id, "Nova@nyc", "the first parser")
+	x := c.run()
+	defer func() { x.stop() }()
+	for _, name := range []string{"search.db", "search.db-wal", "search.db-shm", "search.state"} {
+		if err := os.Remove(dbPath(c.home)[:len(dbPath(c.home))-len("search.db")] + name); err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+	}
+	x.Committed(id, c.say(id, "Nova@nyc", "the second parser"))
+	eventually(t, func() (bool, string) {
+		rows, err := x.SQL(context.Background(), api.SQL{Query: "SELECT count(*) FROM messages"})
+		return err == nil && fmt.Sprint(rows.Rows) == "[[3]]", fmt.Sprintf("lines: got %v, %v, want 3", rows.Rows, err)
+	})
+	if got := x.find(t, "parser", ""); len(got) != 2 {
+		t.Errorf("search: got %v, want both", got)
+	}
+}

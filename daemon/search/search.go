@@ -30,6 +30,7 @@ const (
 	busyFor   = 200 * time.Millisecond // so long after new lines there may be more
 	share     = 3                      // while there are, reading them rests so many times as long as it takes
 	patience  = 200 * time.Millisecond // of a question for what is not read yet
+	longest   = 3 * time.Second        // of a question for an index that is being opened
 	retry     = 10 * time.Second       // after an error
 	maxAtOnce = 512                    // conversations
 )
@@ -61,6 +62,7 @@ type Index struct {
 	told     time.Time     // when somebody has last told of new lines
 	db, read *sql.DB       // nil while there is none; read is for questions
 	cards    time.Time     // when cards and calls were read last
+	file     os.FileInfo   // of the index
 	bad      error         // a question has found that the index is broken
 
 	writing sync.Mutex // held by who writes to the tables
@@ -189,6 +191,10 @@ func (x *Index) open(ctx context.Context) error {
 	if err := s.write(x.path); err != nil {
 		return errors.Join(fmt.Errorf("note that index is open: %w", err), db.Close())
 	}
+	file, err := os.Stat(x.path)
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
 	read, err := open(x.path, false)
 	if err != nil {
 		return errors.Join(err, db.Close())
@@ -200,7 +206,8 @@ func (x *Index) open(ctx context.Context) error {
 	x.feeder = &feeder{db: db, home: x.Home, words: true, durable: x.Durable, agents: make(map[string]int64)}
 	x.writing.Unlock()
 	x.mu.Lock()
-	x.db, x.read, x.cards, x.bad = db, read, time.Time{}, nil
+	x.db, x.read, x.file, x.cards, x.bad = db, read, file, time.Time{}, nil
+	x.tell()
 	x.mu.Unlock()
 	return nil
 }
@@ -311,8 +318,7 @@ func (x *Index) look(ctx context.Context) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.listed = true
-	close(x.settled)
-	x.settled = make(chan struct{})
+	x.tell()
 	return nil
 }
 
@@ -398,6 +404,9 @@ func (x *Index) step(ctx context.Context) (more bool, err error) {
 	ids := x.order[:min(len(x.order), maxAtOnce)]
 	ids = slices.Clone(ids)
 	bad := x.bad
+	if bad == nil {
+		bad = x.gone()
+	}
 	for _, id := range ids {
 		x.pending[id].again = false
 	}
@@ -415,6 +424,23 @@ func (x *Index) step(ctx context.Context) (more bool, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return len(x.order) > 0, nil
+}
+
+// errGone means that somebody has deleted or replaced the file of the index.
+var errGone = errors.New("the file is gone")
+
+// gone reports whether the index is still the file that was opened.
+func (x *Index) gone() error {
+	if file, err := os.Stat(x.path); err != nil || !os.SameFile(file, x.file) {
+		return errGone
+	}
+	return nil
+}
+
+// tell wakes who waits for what is read. The caller holds the lock.
+func (x *Index) tell() {
+	close(x.settled)
+	x.settled = make(chan struct{})
 }
 
 // settle forgets what was read to its end. What was not, goes behind the others.
@@ -438,8 +464,7 @@ func (x *Index) settle(done, tried []string) {
 		}
 	}
 	x.order = append(rest, late...)
-	close(x.settled)
-	x.settled = make(chan struct{})
+	x.tell()
 }
 
 // Behind tells what of the logs is not in the index.
@@ -493,9 +518,14 @@ func (x *Index) ref(id string) string {
 
 // Settle waits until everything is in the index that was told before, or ctx ends.
 func (x *Index) Settle(ctx context.Context) {
+	x.await(ctx, func() bool { return x.listed && len(x.pending) == 0 })
+}
+
+// await waits until something is so, or ctx ends.
+func (x *Index) await(ctx context.Context, is func() bool) {
 	for {
 		x.mu.Lock()
-		settled, done := x.settled, x.listed && len(x.pending) == 0
+		settled, done := x.settled, is()
 		x.mu.Unlock()
 		if done {
 			return

@@ -36,6 +36,9 @@ func (x *Index) SQL(ctx context.Context, ask api.SQL) (api.Rows, error) {
 	}
 	rows, err := Select(ctx, x.path, ask)
 	rows.Behind = lag
+	if gone := x.gone(); err != nil && gone != nil {
+		x.suspect(gone)
+	}
 	return rows, err
 }
 
