@@ -6,6 +6,7 @@ import { saveAttachment } from "./download.js";
 import { conversationPath } from "./router.js";
 import { sentence } from "./sentence.js";
 import { clock, exact, html, hue, local, Name, Peer, serverHTML, visible } from "./ui.js";
+import { isHuman } from "./store.js";
 
 /** @typedef {import("./logwindow.js").Message} Message */
 /** @typedef {import("./logwindow.js").Recipient} Recipient */
@@ -136,7 +137,7 @@ function Body({ m }) {
 /** @param {{m: Message, conversation: string, first: boolean, quoted?: Message}} props */
 function Said({ m, conversation, first, quoted }) {
   return html`<div class="what">
-    ${first && html`<p class="by"><${Name} address=${m.from} /> <${Clock} at=${m.timestamp} /></p>`}
+    ${first && html`<p class="by"><${Name} address=${m.from} />${isHuman(m.from) && html`<span class="chip human">person</span>`} <${Clock} at=${m.timestamp} /></p>`}
     ${m.replyTo !== undefined && html`<${Quote} m=${m} conversation=${conversation} quoted=${quoted} />`}
     <${Body} m=${m} />
     ${m.attachments?.length ? html`<${Attached} m=${m} />` : ""}

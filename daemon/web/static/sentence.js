@@ -2,7 +2,7 @@
 // What has happened in a conversation, as a sentence: joins, leaves and system lines.
 
 import { requestPath } from "./router.js";
-import { html, local, Name, Peer, visible } from "./ui.js";
+import { exact, html, local, Name, Peer, visible } from "./ui.js";
 
 /** @typedef {import("./logwindow.js").Message} Message */
 
@@ -17,6 +17,9 @@ function people(addresses) {
 /** @param {string|undefined} text */
 const because = (text) => (text ? html`: <q><${Peer} text=${text} /></q>` : "");
 
+/** @type {Record<string, string>} */
+const standings = { muted: "muted", blocked: "blocked", none: "lets speak again" };
+
 /** @type {Record<string, (m: Message) => any>} */
 const events = {
   create: (m) => {
@@ -28,6 +31,7 @@ const events = {
   invite: (m) => html`${who(m.from)} invited ${people(m.participants ?? [])}`,
   close: (m) => html`${who(m.from)} closed the conversation${because(m.reason)}`,
   undeliverable: (m) => html`Something that ${who(m.from)} wrote could not be delivered${because(m.why)}`,
+  standing: (m) => html`${who(m.from)} ${standings[m.status ?? ""] ?? "changed the standing of"} ${people(m.participants ?? [])}${m.until ? `, until ${exact(m.until)}` : ""}${because(m.reason)}`,
   restored: (m) => html`The host that orders this conversation was restored from a backup${because(m.why)}`,
 };
 
@@ -49,6 +53,7 @@ export function summary(m) {
     case "create": return `${by} began${names && ` with ${names}`}`;
     case "invite": return `${by} invited ${names}`;
     case "close": return `${by} closed${m.reason ? ": " + visible(m.reason) : ""}`;
+    case "standing": return `${by} ${standings[m.status ?? ""] ?? "changed the standing of"} ${names}`;
     default: return `${by}: ${visible(m.event || m.type)}`;
   }
 }

@@ -59,6 +59,11 @@ export const typing = signal(new Map());
 /** By conversation, the seq up to which somebody has looked at it here. @type {import("./vendor/preact.js").Signal<Map<string, number>>} */
 export const seen = signal(readSeen());
 
+const humans = computed(() => [...agents.value.values()].filter((a) => a.human).map((a) => a.address).join("\n"));
+
+/** Whether an address is that of a person. @param {string} address */
+export const isHuman = (address) => humans.value.split("\n").includes(address);
+
 /** Whether the reader may do more than watch. */
 export const isOperator = computed(() => session.value?.role === "operator");
 
