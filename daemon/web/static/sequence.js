@@ -107,7 +107,7 @@ function Diagram({ page, call, meant }) {
   const ref = page.conversation.ref;
   return html`<div class="diagram-frame"><div class="diagram" ref=${frame} tabindex="0" role="region" aria-label="Sequence diagram">
       <${LaneHeads} plan=${plan} />
-      <svg class="sequence" width=${plan.width} height=${plan.height} viewBox="0 0 ${plan.width} ${plan.height}" role="group" aria-label=${`${count(page.messages.length, "line")} of ${count(plan.lanes.length, "agent")}; the table has the same`}>
+      <svg class="sequence" width=${plan.width} height=${plan.height} role="group" aria-label=${`${count(page.messages.length, "line")} of ${count(plan.lanes.length, "agent")}; the table has the same`}>
         <defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto-start-reverse" markerUnits="userSpaceOnUse"><path d="M0 0L8 4L0 8z" /></marker></defs>
         ${plan.lanes.map((lane) => html`<line key=${lane.agent} class="lane ${hue(lane.agent)}" x1=${lane.x} y1=${lane.from} x2=${lane.x} y2=${lane.to} />`)}
         ${plan.gaps.map((gap) => html`<g key=${gap.y} class="gap"><line x1=${plan.left} x2=${plan.width - 8} y1=${gap.y} y2=${gap.y} /><text x="8" y=${gap.y + 4}>${gap.words}</text></g>`)}
@@ -121,7 +121,7 @@ function Diagram({ page, call, meant }) {
 /** @param {{plan: import("./sequence-layout.js").Plan}} props */
 function LaneHeads({ plan }) {
   const letters = Math.floor((plan.lane - 24) / 8);
-  return html`<svg class="lane-heads" width=${plan.width} height=${headHeight} viewBox="0 0 ${plan.width} ${headHeight}" aria-hidden="true">
+  return html`<svg class="lane-heads" width=${plan.width} height=${headHeight} aria-hidden="true">
     ${plan.lanes.map((lane) => html`<g key=${lane.agent} class=${hue(lane.agent)}><rect x=${lane.x - plan.lane / 2 + 4} y="6" width=${plan.lane - 8} height=${headHeight - 12} rx="6" class="lane-box" />
       <text x=${lane.x} y=${headHeight / 2 + 4} text-anchor="middle">${cut(visible(local(lane.agent)), letters)}<title>${visible(lane.agent)}</title></text></g>`)}
   </svg>`;
@@ -147,14 +147,14 @@ function Step({ row, plan, conversation, onChoose }) {
   const choose = () => onChoose(key);
   const isEvent = m && m.type !== "message";
   return html`<a class=${`step ${signal ? "rings" : isEvent ? "happens" : "says"} ${hue(row.agent)}`} href=${signal ? requestPath(signal.ref) : conversationPath(conversation, m?.seq)}
-      data-key=${key} data-seq=${m?.seq} aria-label=${label} onFocus=${choose} onPointerEnter=${choose}>
+      data-key=${key} data-seq=${m?.seq} onFocus=${choose} onPointerEnter=${choose}>
     <title>${label}</title>
-    <rect class="step-back" x="0" y=${y - 11} width=${plan.width} height="22" rx="4" />
+    <g aria-hidden="true"><rect class="step-back" x="0" y=${y - 11} width=${plan.width} height="22" rx="4" />
     ${m && html`<text class="step-seq" x=${plan.left - 8} y=${y + 4} text-anchor="end">${m.seq}</text>`}
     ${plan.left > 60 && html`<text class="step-time" x="8" y=${y + 4}>${clock.format(row.at)}</text>`}
     ${to.map((x) => html`<line key=${x} class="arrow" x1=${from} y1=${y} x2=${x + (x > from ? -3 : 3)} y2=${y} marker-end="url(#arrow)" />`)}
     ${isEvent ? html`<path class="event-mark" d=${mark(m, from, y)} /><text class="step-event" x=${from + 12} y=${y + 4}>${cut(words, 60)}</text>`
-      : html`<circle cx=${from} cy=${y} r="4" class="from" />${row.room > 40 && html`<text class="step-text" x=${row.textAt} y=${y - 4} text-anchor="middle">${cut(words, Math.floor(row.room / 6.2))}</text>`}`}
+      : html`<circle cx=${from} cy=${y} r="4" class="from" />${row.room > 40 && html`<text class="step-text" x=${row.textAt} y=${y - 4} text-anchor="middle">${cut(words, Math.floor(row.room / 6.2))}</text>`}`}</g>
   </a>`;
 }
 

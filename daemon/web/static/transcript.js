@@ -153,7 +153,7 @@ function Places({ view, c }) {
     const day = new Date(/** @type {HTMLInputElement} */ (event.target).value + "T00:00");
     if (!Number.isNaN(day.getTime())) go(await log.seqAt(day.getTime()));
   };
-  return html`<div class="places-bar" role="toolbar" aria-label="Places in the conversation">
+  return html`<div class="places-bar" role="group" aria-label="Places in the conversation">
     <button type="button" onClick=${() => go(1)}>First</button>
     <form onSubmit=${onSubmit}><label>Go to <input name="seq" inputmode="numeric" pattern="#?[0-9]*" size="7" placeholder=${`1–${log.known}`} autocomplete="off" /></label></form>
     <label>Day <input type="date" max=${isoDay(Date.now())} min=${isoDay(c.createdAt)} onChange=${onDate} /></label>
