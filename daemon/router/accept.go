@@ -639,7 +639,7 @@ func (r *Router) store(actor Actor, e *envelope.Envelope, only func(conv.State) 
 	line := r.line(actor, e)
 	line.Only = only
 	if e.After == nil {
-		e.After = envelope.Int(r.reading.Shown(actor.Agent.Name, e.Conversation))
+		e.After = envelope.Int(r.shown(actor, state))
 	}
 	result, state, err := r.ledger.Append(line)
 	if err != nil {
@@ -651,6 +651,16 @@ func (r *Router) store(actor Actor, e *envelope.Envelope, only func(conv.State) 
 		r.repeats.note(e, state, r.now())
 	}
 	return Outcome{Envelope: e, State: state, Duplicate: result.Duplicate}, nil
+}
+
+// shown is the highest line of a conversation that an agent was shown. The operator, who
+// watches, has chosen when to come in.
+func (r *Router) shown(actor Actor, state conv.State) int64 {
+	seq := r.reading.Shown(actor.Agent.Name, state.ID)
+	if m, ok := state.Member(actor.Agent); ok && m.Operator {
+		seq = max(seq, m.Joined)
+	}
+	return seq
 }
 
 // folds reports whether a message that says the same again is taken for this one.

@@ -54,7 +54,7 @@ func (w *Writer) item(i api.InboxItem) string {
 	}
 	line := fmt.Sprintf("%s from %s%s %s%s", w.Bold(i.Ref), w.Local(i.From), what, w.clock(i.Timestamp), Title(i.Topic))
 	ofCall := i.Seq == 0 // and no line of a conversation
-	if i.Preview != "" && (i.Type == string(envelope.Message) || ofCall) {
+	if i.Preview != "" && (i.Type == string(envelope.Message) || i.Event == envelope.EventStanding || ofCall) {
 		line += " " + frame.Prefix + frame.Cut(i.Preview, previewLength)
 	}
 	return line

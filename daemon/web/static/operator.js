@@ -21,11 +21,13 @@ const human = () => local(session.value?.human ?? "human");
 /** What stands below a transcript: a field to write in, and how to close the conversation. @param {{conversation: string}} props */
 export function ConversationControls({ conversation }) {
   const [closing, setClosing] = useState(false);
+  const seen = useRef({ key: "", after: 0 }); // what had come when it was sent first: a repeat says the same
   const c = findConversation(conversation);
   if (!c || c.status !== "active") return null;
   return html`<section class="controls" aria-label="What an operator may do">
     <${Composer} draft=${c.id} label="Write" onSend=${async (/** @type {string} */ content, /** @type {string} */ key) => {
-      const posted = await ask("POST", `/v1/conversations/${c.id}/messages`, { as: human(), key, body: { content } });
+      if (seen.current.key !== key) seen.current = { key, after: c.lastSeq };
+      const posted = await ask("POST", `/v1/conversations/${c.id}/messages`, { as: human(), key, body: { content, after: seen.current.after } });
       keepConversation(posted.conversation);
     }} />
     <button class="danger quiet-button" onClick=${() => setClosing(true)}>Close conversation…</button>
