@@ -217,7 +217,10 @@ func (a *app) attended(name string) (*maildir.Home, error) {
 		}
 		a.as = a.self.Name // in the commands that make sense next
 	}
-	_, err = a.me()
+	self, err := a.me()
+	if err == nil {
+		err = self.program()
+	}
 	return home, err
 }
 

@@ -24,6 +24,7 @@ type identity struct {
 	Source  string // "--as", "DUO_AS", "session", ".duo.toml" or "only agent"
 	Detail  string // the file or the session, empty for the others
 	Session *session.Binding
+	Human   bool // the person who runs the host
 }
 
 // me finds out who this run acts as, from files alone.
@@ -79,7 +80,7 @@ func (a *app) named(home *maildir.Home, name string, self identity) (*identity, 
 	}
 	c, err := offline.ReadCard(home, address.Name)
 	if isHuman(home, address.Name) && (errors.Is(err, fs.ErrNotExist) || err == nil && c.Human && c.Unregistered) { // whom the daemon makes
-		self.Name = home.Config.Operator.Name
+		self.Name, self.Human = home.Config.Operator.Name, true
 		return &self, nil
 	}
 	if errors.Is(err, fs.ErrNotExist) {
@@ -96,8 +97,16 @@ func (a *app) named(home *maildir.Home, name string, self identity) (*identity, 
 	if c.Unregistered {
 		return nil, api.Errorf(api.IdentityUnknown, "%s: %s is unregistered", from, c.Name).WithNext("duo register %s", c.Name)
 	}
-	self.Name = c.Name
+	self.Name, self.Human = c.Name, c.Human
 	return &self, nil
+}
+
+// program refuses that a program is the person who runs the host.
+func (self *identity) program() error {
+	if self == nil || !self.Human {
+		return nil
+	}
+	return api.Errorf(api.NotAllowed, "%s is the person who runs this host, and no program", self.Name).WithNext("duo register NAME")
 }
 
 // isHuman reports whether a name is that of the person who runs the host.

@@ -36,7 +36,11 @@ it itself, with the tool whoami.`,
 }
 
 func (a *app) runMCP(ctx context.Context) error {
-	if _, err := a.me(); a.as != "" && err != nil { // a name that is wrong is said at once
+	self, err := a.me()
+	if a.as != "" && err != nil { // a name that is wrong is said at once
+		return err
+	}
+	if err := self.program(); err != nil {
 		return err
 	}
 	m := &model{app: *a}
@@ -97,6 +101,9 @@ func (m *model) identity(run *app) (*identity, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	who, err := run.me()
+	if err == nil {
+		err = who.program()
+	}
 	switch {
 	case err == nil && slices.Contains(said, who.Source):
 		return who, nil

@@ -125,6 +125,8 @@ type message struct {
 	Timestamp    int64                 `json:"timestamp,omitempty" doc:"Unix milliseconds"`
 	Request      string                `json:"request,omitempty" doc:"id of the call"`
 	RingUntil    int64                 `json:"ringUntil,omitempty" doc:"Unix milliseconds"`
+	Until        int64                 `json:"until,omitempty" doc:"of a standing, Unix milliseconds"`
+	Operator     bool                  `json:"operator,omitempty" doc:"by right of the operator of the origin"`
 	Ref          string                `json:"ref" doc:"c9f3a.42, or r77b2 for a call"`
 	Topic        string                `json:"conversationTopic"`
 	Crossed      []int64               `json:"crossed,omitempty" doc:"seqs by others that the sender had not been shown"`

@@ -207,6 +207,21 @@ func TestTheNameIsTaken(t *testing.T) {
 	}
 }
 
+// TestAFolderOfItsName: a drop of before the human was there is a person's.
+func TestAFolderOfItsName(t *testing.T) {
+	h := newHost(t, "Atlas", "Nova")
+	id := h.create("Atlas", "Nova")
+	h.Stop()
+	dir := filepath.Join(h.Home().AgentDir(human), mailbox.OutboxNew)
+	must(t, os.MkdirAll(dir, 0o700))
+	must(t, os.WriteFile(filepath.Join(dir, "hi.json"), []byte(`{"conversation":"`+id+`","content":"A person was here.","operator":true,"auto":true}`), 0o600))
+	h.Start()
+	daemontest.Eventually(t, func() (bool, string) {
+		list := h.lines(id)
+		return slices.Equal(list, []string{"1 create of Atlas", "2 join of human!", "3 message of human"}), fmt.Sprintf("%q", list)
+	})
+}
+
 // TestAnAgentHadTheName: an agent of before keeps its name and is no person; the person
 // takes another one.
 func TestAnAgentHadTheName(t *testing.T) {

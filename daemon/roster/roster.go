@@ -109,6 +109,9 @@ func (r *Roster) complete(name string) error {
 		return err
 	}
 	before, statErr := os.Stat(filepath.Join(dir, card.File))
+	if errors.Is(statErr, fs.ErrNotExist) && strings.EqualFold(name, r.home.Config.Operator.Name) {
+		return r.put(r.human()) // who made the folder is the user of the home
+	}
 	c, err := card.Complete(dir)
 	if err != nil {
 		return err
@@ -259,7 +262,7 @@ func (r *Roster) Human() (card.Card, error) {
 	c, err := card.Read(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		c = card.Card{ID: envelope.NewID(), Name: name, Platform: "human", Description: "the person who runs " + r.home.Host.Name}
+		c = r.human()
 	case err != nil:
 		return card.Card{}, err
 	case !c.Human:
@@ -274,10 +277,23 @@ func (r *Roster) Human() (card.Card, error) {
 	if _, err := mailbox.Open(dir); err != nil {
 		return card.Card{}, err
 	}
-	if err := c.Write(dir); err != nil {
-		return card.Card{}, err
+	return c, r.put(c)
+}
+
+// human is the card of the person who runs the host, as it is made.
+func (r *Roster) human() card.Card {
+	return card.Card{
+		ID: envelope.NewID(), Name: r.home.Config.Operator.Name, Human: true,
+		Platform: "human", Description: "the person who runs " + r.home.Host.Name,
 	}
-	return c, r.keep(c)
+}
+
+// put writes a card and knows it.
+func (r *Roster) put(c card.Card) error {
+	if err := c.Write(r.home.AgentDir(c.Name)); err != nil {
+		return err
+	}
+	return r.keep(c)
 }
 
 // IsHuman reports whether an address is that of the person who runs the host.
