@@ -8,9 +8,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/conv"
 	"github.com/claude-duo/duo/daemon/search"
+	"github.com/claude-duo/duo/maildir/convlog"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -145,6 +148,52 @@ func same(t *rapid.T, c *corpus, x index, ask string) {
 	}
 }
 
+// talk is who has written to whom, as the logs say.
+func talk(t *rapid.T, c *corpus, ids []string) map[string]api.Pair {
+	all := make(map[string]api.Pair)
+	for _, id := range ids {
+		log, err := convlog.OpenReader(c.home.LogPath(id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var state conv.State
+		for scan := log.Scan(convlog.Pos{}); scan.Next(); {
+			e, err := envelope.Decode(slices.Clone(scan.Line().Bytes))
+			if scan.Line().Noise() || err != nil {
+				continue
+			}
+			state = state.Apply(e)
+			if e.Validate() != nil || e.Type != envelope.Message {
+				continue
+			}
+			for _, to := range state.Present() {
+				if to.Same(e.From) || len(e.To) > 0 && !strings.EqualFold(e.To[0], to.Name) && !strings.EqualFold(e.To[0], to.String()) {
+					continue
+				}
+				key := e.From.Key() + " " + to.Key()
+				all[key] = api.Pair{From: e.From.String(), To: to.String(), Count: all[key].Count + 1, Last: max(all[key].Last, e.Timestamp)}
+			}
+		}
+		_ = log.Close()
+	}
+	return all
+}
+
+// sameTalk holds who has written to whom as the index counts it against what the logs say.
+func sameTalk(t *rapid.T, c *corpus, x index, ids []string) {
+	got, err := x.Talk(context.Background(), time.UnixMilli(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(map[string]api.Pair)
+	for _, p := range got.Pairs {
+		all[strings.ToLower(p.From+" "+p.To)] = p
+	}
+	if diff := cmp.Diff(talk(t, c, ids), all); diff != "" {
+		t.Fatalf("talk: the index (+) differs from the logs (-):\n%s", diff)
+	}
+}
+
 // sortEqual gives lines of one time that stand beside each other an order.
 func sortEqual(hits []api.Hit) {
 	for i := 0; i < len(hits); {
@@ -173,6 +222,7 @@ func TestIndexIsTheLogs(t *testing.T) {
 			for range 3 {
 				same(r, c, x, query(r, ids))
 			}
+			sameTalk(r, c, x, ids)
 			switch rapid.IntRange(0, 7).Draw(r, "then") {
 			case 0: // stopped, while the logs grow
 				x.stop()
@@ -207,6 +257,7 @@ func TestIndexIsTheLogs(t *testing.T) {
 			}
 		}
 		same(r, c, x, query(r, ids))
+		sameTalk(r, c, x, ids)
 	})
 }
 

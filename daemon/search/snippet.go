@@ -28,7 +28,7 @@ func (q *Query) snippet(e entry) []api.Segment {
 	if len(marks) > 0 {
 		from = around(text, words, marks)
 	}
-	return segments(text, from, min(len(text), from+snippetSize), marks)
+	return segments(text, from, end(text, words, from), marks)
 }
 
 // span is a part of a text.
@@ -81,6 +81,24 @@ func around(text string, words []word, marks []span) int {
 		return 0
 	}
 	return from
+}
+
+// end is where a snippet that begins at from ends, behind a word.
+func end(text string, words []word, from int) int {
+	most := from + snippetSize
+	if len(text) <= most {
+		return len(text)
+	}
+	to := most
+	for _, w := range words {
+		if w.end > most {
+			break
+		}
+		if w.start > from {
+			to = w.end
+		}
+	}
+	return to
 }
 
 // segments cuts a part of a text where it is marked, each space as one blank.
