@@ -130,7 +130,18 @@ type Conversation struct {
 	CreatedAt    int64    `json:"createdAt"` // Unix milliseconds
 	Unread       int      `json:"unread"`
 	Current      bool     `json:"current,omitempty"`
-	Log          string   `json:"log"` // absolute path
+	Last         *Last    `json:"last,omitempty"` // its last line, in lists
+	Log          string   `json:"log"`            // absolute path
+}
+
+// Last tells of the last line of a conversation.
+type Last struct {
+	Seq       int64  `json:"seq"`
+	From      string `json:"from"` // address
+	Type      string `json:"type"`
+	Event     string `json:"event,omitempty"`
+	Preview   string `json:"preview"`   // the beginning of the text, on one line
+	Timestamp int64  `json:"timestamp"` // Unix milliseconds
 }
 
 // Conversations is a list of conversations.

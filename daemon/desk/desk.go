@@ -207,7 +207,22 @@ func (d *Desk) Conversations(ctx context.Context, agent string, q Query) (api.Co
 		c.Current = c.ID == current
 		list = append(list, c)
 	}
-	return show.Conversations(list, q), nil
+	out := show.Conversations(list, q)
+	d.addLast(ctx, out.Conversations)
+	return out, nil
+}
+
+// addLast adds their last lines to conversations. Of one that cannot be read nothing is
+// told.
+func (d *Desk) addLast(ctx context.Context, list []api.Conversation) {
+	for i, c := range list {
+		if c.LastSeq == 0 {
+			continue
+		}
+		if m, err := d.Message(ctx, c.ID, c.LastSeq); err == nil {
+			list[i].Last = show.Last(m.Envelope)
+		}
+	}
 }
 
 // All lists the conversations of the host, those first whose logs have changed last. It
@@ -231,6 +246,7 @@ func (d *Desk) All(ctx context.Context, q Query) (api.Conversations, error) {
 			list = append(list, c)
 		}
 	}
+	d.addLast(ctx, list)
 	out := api.Conversations{Conversations: list, More: len(ids) - looked}
 	if out.More > 0 {
 		out.Next = api.Cursor{Passed: at + looked, Key: ids[looked-1]}.String()

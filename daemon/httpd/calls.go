@@ -16,7 +16,7 @@ import (
 func (s *Server) callRoutes(door huma.API) {
 	const group = "calls"
 	draft := envelope.Envelope{}
-	serve(s, door, route{api.RouteRequests, speaking, group, "listRequests", "List the agent's calls of which something can still come", nil}, s.requests)
+	serve(s, door, route{api.RouteRequests, reading, group, "listRequests", "List the agent's calls of which something can still come; where the request speaks for no agent, those of all, and those that ended in the last minute", nil}, s.requests)
 	serve(s, door, route{api.RouteRequest, reading, group, "getRequest", "Tell how far a call is", nil}, s.oneRequest)
 	serve(s, door, route{api.RouteCall, speaking, group, "call", "Ask agents to talk now", draft}, say[Drafted](s, func(draft *envelope.Envelope, _ string) { draft.Type = envelope.Call }, s.signal))
 	serve(s, door, route{api.RouteAccept, speaking, group, "acceptCall", "Accept a call", draft}, s.answerCall(envelope.Accept))
@@ -27,7 +27,11 @@ func (s *Server) callRoutes(door huma.API) {
 
 func (s *Server) requests(_ context.Context, who caller, _ none) (api.Requests, error) {
 	out := api.Requests{Requests: []api.Request{}}
-	for _, c := range s.Switchboard.List(s.Home.Address(who.agent)) {
+	list := s.Switchboard.All
+	if who.agent != "" {
+		list = func() []call.Request { return s.Switchboard.List(s.Home.Address(who.agent)) }
+	}
+	for _, c := range list() {
 		out.Requests = append(out.Requests, s.request(c))
 	}
 	return out, nil

@@ -36,6 +36,7 @@ type listInput struct {
 	Paged
 	Status string `query:"status" doc:"active, closed or damaged"`
 	With   string `query:"with" doc:"a participant besides the agent"`
+	Text   string `query:"q" maxLength:"200" doc:"words that all stand in the topic, the reference or the addresses of participants"`
 }
 
 func (s *Server) conversations(ctx context.Context, who caller, in listInput) (api.Conversations, error) {
@@ -43,7 +44,7 @@ func (s *Server) conversations(ctx context.Context, who caller, in listInput) (a
 	if err != nil {
 		return api.Conversations{}, err
 	}
-	q := desk.Query{Status: in.Status, With: in.With, Limit: in.Limit, Cursor: cursor}
+	q := desk.Query{Status: in.Status, With: in.With, Text: in.Text, Limit: in.Limit, Cursor: cursor}
 	if who.agent == "" {
 		return s.Desk.All(ctx, q)
 	}

@@ -97,6 +97,13 @@ func inboxItem(m api.Message) api.InboxItem {
 	}
 }
 
+// Last tells of a line that is a conversation's last.
+func Last(e *envelope.Envelope) *api.Last {
+	return &api.Last{
+		Seq: e.Seq, From: e.From.String(), Type: string(e.Type), Event: e.Event, Preview: preview(Text(e)), Timestamp: e.Timestamp,
+	}
+}
+
 const previewRunes = 100
 
 func preview(text string) string {

@@ -149,6 +149,7 @@ func Damaged(c api.Conversation, damage error) api.Conversation {
 type Query struct {
 	Status string // "active", "closed", "damaged", empty for all
 	With   string // a participant besides the agent: a name or an address
+	Text   string // words that all stand in the topic or in the addresses of participants
 	Limit  int
 	Cursor api.Cursor
 }
@@ -164,13 +165,24 @@ func Conversations(list []api.Conversation, q Query) api.Conversations {
 
 // Takes reports whether a query selects a conversation.
 func (q Query) Takes(c api.Conversation) bool {
-	if q.Status != "" && q.Status != c.Status {
+	if q.Status != "" && q.Status != c.Status || !q.names(c) {
 		return false
 	}
 	return q.With == "" || slices.ContainsFunc(slices.Concat(c.Participants, c.Left), func(a string) bool {
 		name, _, _ := strings.Cut(a, "@")
 		return strings.EqualFold(a, q.With) || strings.EqualFold(name, q.With)
 	})
+}
+
+// names reports whether the words of a query stand in what a conversation is called by.
+func (q Query) names(c api.Conversation) bool {
+	called := strings.ToLower(strings.Join(append([]string{c.Topic, c.Ref}, slices.Concat(c.Participants, c.Left)...), "\n"))
+	for word := range strings.FieldsSeq(strings.ToLower(q.Text)) {
+		if !strings.Contains(called, word) {
+			return false
+		}
+	}
+	return true
 }
 
 // Failed lists drops of an agent that could not be sent.

@@ -69,6 +69,7 @@ type Switchboard struct {
 	open    map[string]*entry              // by id
 	calls   map[string]*entry              // by id of the conversation: calls that last, or that others can join
 	inCalls map[string]map[string]struct{} // the conversations of each agent, by its name in lower case
+	over    []ended                        // not long ago, oldest first
 	hosts   map[string]*host               // others that were linked or have copies here, by name
 	began   time.Time
 }
@@ -272,6 +273,47 @@ func (s *Switchboard) List(agent envelope.Address) []call.Request {
 	return list
 }
 
+const (
+	showEnded = time.Minute
+	maxShown  = 500
+)
+
+// ended is a call of which nothing can come any more.
+type ended struct {
+	request call.Request
+	at      time.Time
+}
+
+// hasEnded notes a call for those who watch.
+func (s *Switchboard) hasEnded(r call.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = append(s.over, ended{r, s.Now()})
+	s.over = s.over[max(0, len(s.over)-maxShown):]
+}
+
+// All returns the requests of everybody of which something can still come, and those of
+// which that was so a minute ago: of many the newest 500.
+func (s *Switchboard) All() []call.Request {
+	var list []call.Request
+	open := make(map[string]bool)
+	for _, e := range s.entries() { // first: what ends meanwhile is among the others
+		r := e.now.Load()
+		list = append(list, *r)
+		open[r.ID] = true
+	}
+	s.mu.Lock()
+	s.over = slices.DeleteFunc(s.over, func(o ended) bool { return s.Now().Sub(o.at) > showEnded })
+	for _, o := range s.over {
+		if !open[o.request.ID] {
+			list = append(list, o.request)
+		}
+	}
+	s.mu.Unlock()
+	sortByTime(list)
+	return list[max(0, len(list)-maxShown):]
+}
+
 // Committed says that a conversation has grown.
 func (s *Switchboard) Committed(conversation string) {
 	s.mu.Lock()
@@ -390,6 +432,7 @@ func (s *Switchboard) settle(e *entry) error {
 		return err
 	}
 	s.forget(e)
+	s.hasEnded(e.request)
 	return nil
 }
 
