@@ -30,7 +30,7 @@ function Page() {
   if (session.value === undefined) return html`<main id="main" class="alone"><p class="empty">Connecting…</p></main>`;
   if (session.value === null) return html`<${SignIn} />`;
   return html`<a class="skip" href="#main" data-jump onClick=${skip}>Skip to the main part</a>
-    <${Head} onSwitch=${() => (over.value = "switcher")} onHelp=${() => (over.value = "help")} onAgents=${() => (over.value = over.value === "agents" ? "" : "agents")} />
+    <${Head} onSwitch=${() => (over.value = "switcher")} onHelp=${() => (over.value = "help")} agentsOpen=${over.value === "agents"} onAgents=${() => (over.value = over.value === "agents" ? "" : "agents")} />
     <${NowBar} />
     <div class="columns at-${route.value.name}">
       <${Conversations} />

@@ -28,13 +28,13 @@ const places = [
   ["/search", "search", "Search"],
 ];
 
-/** @param {{onSwitch: () => void, onHelp: () => void, onAgents: () => void}} props */
-export function Head({ onSwitch, onHelp, onAgents }) {
+/** @param {{onSwitch: () => void, onHelp: () => void, onAgents: () => void, agentsOpen: boolean}} props */
+export function Head({ onSwitch, onHelp, onAgents, agentsOpen }) {
   const { host, role } = session.value ?? { host: "", role: "" };
   return html`<header class="head">
     <a class="brand" href="/" title="Overview of this host"><span class="mark" aria-hidden="true"></span>duo <span class="host">${visible(host)}</span></a>
     <nav class="places" aria-label="Views">${places.map(([href, name, label]) => html`<a key=${name} class="place place-${name}" href=${href} aria-current=${route.value.name === name ? "page" : undefined}>${label}</a>`)}
-      <button class="place place-agents" onClick=${onAgents} aria-controls="agents">Agents</button></nav>
+      <button class="place place-agents" onClick=${onAgents} aria-controls="agents" aria-expanded=${agentsOpen}>Agents</button></nav>
     <form class="search" role="search" onSubmit=${search}><input id="search" name="q" type="search" aria-label="Search all conversations" placeholder="Search  /" autocomplete="off" maxlength="400" /></form>
     <div class="tools">
       ${role === "operator" && html`<span class="chip operator" title="you may write, close conversations, and mute or block agents">operator</span>`}

@@ -191,6 +191,15 @@ export const waits = computed(() => {
 
 /** The rail of agents, with a field that narrows it. @param {{open: boolean, onClose: () => void}} props open: as a drawer, where there is no room beside */
 export function Agents({ open, onClose }) {
+  const close = useRef(/** @type {HTMLButtonElement|null} */ (null));
+  useEffect(() => {
+    if (!open || !close.current?.offsetParent) return; // it stands beside the view
+    const back = document.activeElement;
+    close.current.focus();
+    return () => {
+      if (document.activeElement === document.body && back instanceof HTMLElement) back.focus();
+    };
+  }, [open]);
   const words = agentFilter.value.toLowerCase().split(/\s+/).filter(Boolean);
   const list = sortedAgents.value.filter((a) => {
     if (a.unregistered && words.length === 0) return false;
@@ -199,7 +208,7 @@ export function Agents({ open, onClose }) {
   });
   return html`<aside class="side agents ${open ? "open" : ""}" aria-label="Agents" id="agents" onKeyDown=${onArrow}>
     <div class="side-head"><h2>Agents <span class="group-count">${list.length}</span></h2><${Filter} text=${agentFilter} id="filter-agents" label="Filter agents" />
-      <button class="icon drawer-close" aria-label="Close the list of agents" onClick=${onClose}>×</button></div>
+      <button class="icon drawer-close" ref=${close} aria-label="Close the list of agents" onClick=${onClose}>×</button></div>
     <div class="scroller">
       ${list.length === 0 && html`<p class="empty">${!loaded.value ? "Loading…" : agentFilter.value ? "No agent has these words." : html`No agents yet. <code>duo register NAME</code> makes one.`}</p>`}
       <${LongList} items=${list} row=${agentRow} id=${(/** @type {Agent} */ a) => a.address} rowHeight=${agentHeight} label="Agents" />
