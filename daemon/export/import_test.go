@@ -321,6 +321,7 @@ func TestForgedExportsAreRefused(t *testing.T) {
 		"another conversation":  {forge(1, 3, 0, logRecord(other, lines...)), "does not create this conversation"},
 		"a line of another one": {forge(1, 3, 0, logRecord(id, lines[0], lines[1], strings.Replace(foreign[1], `"seq":2`, `"seq":3`, 1))), "it is of conversation"},
 		"another origin":        {forge(1, 3, 0, logRecord(id, strings.Replace(lines[0], from.Host.ID, "somebodyelse", 1), lines[1], lines[2])), "does not create this conversation"},
+		"other bytes":           {forge(1, 3, 0, strings.Replace(logRecord(id, lines...), `"sha256":"`, `"sha256":"0`, 1)), "not those that were exported"},
 		"no first line":         {forge(1, 2, 0, logRecord(id, lines[1], lines[2])), "conversation"},
 		"a gap":                 {forge(1, 2, 0, logRecord(id, lines[0], lines[2])), "damaged"},
 		"a line twice":          {forge(1, 4, 0, logRecord(id, lines[0], lines[1], lines[1], lines[2])), "is not line 3 of a log"},
@@ -419,6 +420,23 @@ func TestLogsThatAreThere(t *testing.T) {
 	}
 	if imported, err := to.Imported(); err != nil || imported[id] != 42 {
 		t.Errorf("got %v, %v: want no more to be history", imported, err)
+	}
+
+	// A link may bring lines at the same moment.
+	grow(t, from, id, "by link", "by import")
+	racing := &export.Import{Home: to}
+	racing.SetStep(func(what string) error {
+		if what == "lines" {
+			appendTo(t, to.LogPath(id), strings.SplitAfter(valid(t, from, id), "\n")[44])
+		}
+		return nil
+	})
+	text := write(t, from, export.JSONL, id)
+	if _, err := racing.Run(context.Background(), strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), "import again") {
+		t.Errorf("a log that has grown meanwhile: got %v", err)
+	}
+	if _, err := take(to, text); err != nil || valid(t, to, id) != valid(t, from, id) {
+		t.Errorf("again: %v", err)
 	}
 
 	// The origin does not extend its own log.
