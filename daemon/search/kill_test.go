@@ -1,6 +1,7 @@
 package search_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -101,6 +102,10 @@ func TestBehind(t *testing.T) {
 	}()
 	defer func() { cancel(); <-done }()
 	q := parse(t, api.Search{Query: "parser"})
+	eventually(t, func() (bool, string) {
+		lag := x.Behind()
+		return lag == api.Lag{Conversations: 1, Lines: 1}, fmt.Sprintf("when it has looked: got %+v, want 1 line of 1 conversation", lag)
+	})
 	for range 5 {
 		x.Committed(id, c.say(id, "Nova@nyc", "the parser"))
 	}
@@ -178,5 +183,60 @@ func TestDeleted(t *testing.T) {
 	})
 	if got := x.find(t, "parser", ""); len(got) != 2 {
 		t.Errorf("search: got %v, want both", got)
+	}
+}
+
+// TestWhileItReads: a line that comes while its log is being read is not forgotten.
+func TestWhileItReads(t *testing.T) {
+	c := newCorpus(t, t.TempDir()+"/home")
+	id := c.create("Review", false, people...)
+	var x *search.Index
+	reads := 0
+	x = search.New(search.Parts{Home: c.home, Durable: func(string) int64 {
+		info, err := os.Stat(c.home.LogPath(id))
+		if err != nil {
+			t.Error(err)
+			return -1
+		}
+		if reads++; reads == 1 {
+			x.Committed(id, c.say(id, "Nova@nyc", "the parser"))
+		}
+		return info.Size()
+	}})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = x.Run(ctx)
+	}()
+	i := index{x, func() { cancel(); <-done }}
+	defer i.stop()
+	i.settle(t)
+	if got := i.find(t, "parser", ""); len(got) != 1 {
+		t.Errorf("search: got %v, want the line", got)
+	}
+}
+
+// TestChangedByOthers: an index whose file somebody has changed while nobody used it is made
+// again, also where it can be read.
+func TestChangedByOthers(t *testing.T) {
+	c := newCorpus(t, t.TempDir()+"/home")
+	c.say(c.create("Review", false, people...), "Nova@nyc", "the parser is red")
+	c.run().stop()
+	data, err := os.ReadFile(dbPath(c.home))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(data, []byte("parser is red")) {
+		t.Fatal("the index does not have the text")
+	}
+	if err := os.WriteFile(dbPath(c.home), bytes.ReplaceAll(data, []byte("parser is red"), []byte("parser is new")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	x := c.run()
+	defer x.stop()
+	rows, err := x.SQL(context.Background(), api.SQL{Query: "SELECT content FROM messages WHERE seq = 2"})
+	if err != nil || fmt.Sprint(rows.Rows) != "[[the parser is red]]" {
+		t.Errorf("the message: got %v, %v, want it as the log has it", rows.Rows, err)
 	}
 }
