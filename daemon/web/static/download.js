@@ -29,8 +29,7 @@ export async function save(path, name) {
 
 /** @param {string} ref of the message @param {import("./logwindow.js").Attachment} a */
 export function saveAttachment(ref, a) {
-  const query = new URLSearchParams({ message: ref, name: a.name });
-  return save(`/v1/attachments/${a.sha256}?${query}`, a.name);
+  return save(`/v1/attachments/${a.sha256}?message=${encodeURIComponent(ref)}`, a.name);
 }
 
 /** The formats in which a conversation can be taken along. */

@@ -4,6 +4,7 @@
 import { batch, signal, useEffect, useMemo, useRef, useSignal } from "./vendor/preact.js";
 import { formats, saveConversation } from "./download.js";
 import { follow, Lines } from "./lines.js";
+import { stateOf } from "./lists.js";
 import { LogWindow } from "./logwindow.js";
 import { navigate, conversationPath, route } from "./router.js";
 import { agents, ask, findConversation, link, listen, look, typing } from "./store.js";
@@ -132,7 +133,7 @@ function Top({ c }) {
 /** @param {{address: string}} props */
 function Person({ address }) {
   const agent = agents.value.get(address);
-  return html`<${Name} address=${address} />${agent ? html` <${State} state=${agent.status} />` : ""}`;
+  return html`<${Name} address=${address} />${agent ? html` <${State} ...${stateOf(agent)} />` : ""}`;
 }
 
 /** Where one can go in the log. @param {{view: View, c: Conversation}} props */
@@ -160,14 +161,30 @@ function Places({ view, c }) {
     <button type="button" aria-pressed=${log.following.value} onClick=${() => void follow(log)} title="Stay at the end as it grows (f)">Follow</button>
     <span class="spring"></span>
     <a class="button" href=${`/c/${encodeURIComponent(c.ref)}/sequence`}>Sequence</a>
-    <details class="menu"><summary>Export</summary><div class="menu-box">
-      ${formats.map(([format, word, ending]) => html`<button type="button" key=${format} onClick=${async (/** @type {Event} */ event) => {
-        /** @type {HTMLElement} */ (event.target).closest("details")?.removeAttribute("open");
-        said.value = await saveConversation(c.ref, format, ending);
-      }}>${word}</button>`)}
-    </div></details>
+    <${Menu} word="Export" choices=${formats.map(([format, word, ending]) => ({ word, act: async () => (said.value = await saveConversation(c.ref, format, ending)) }))} />
     ${said.value && html`<p class="failure" role="alert">${said.value}</p>`}
   </div>`;
+}
+
+/** A button that opens a few others. @param {{word: string, choices: {word: string, act: () => void}[]}} props */
+function Menu({ word, choices }) {
+  const ref = useRef(/** @type {HTMLDetailsElement|null} */ (null));
+  const close = () => ref.current?.removeAttribute("open");
+  useEffect(() => {
+    const onPointer = (/** @type {PointerEvent} */ event) => void (ref.current?.contains(/** @type {Node} */ (event.target)) || close());
+    document.addEventListener("pointerdown", onPointer);
+    return () => document.removeEventListener("pointerdown", onPointer);
+  }, []);
+  /** @param {KeyboardEvent} event */
+  const onKeyDown = (event) => {
+    if (event.key !== "Escape" || !ref.current?.open) return;
+    event.preventDefault();
+    close();
+    ref.current.querySelector("summary")?.focus();
+  };
+  return html`<details class="menu" ref=${ref} onKeyDown=${onKeyDown}><summary>${word}</summary><div class="menu-box">
+    ${choices.map((choice) => html`<button type="button" key=${choice.word} onClick=${() => [close(), choice.act()]}>${choice.word}</button>`)}
+  </div></details>`;
 }
 
 /** A day as fields of forms have it. @param {number} at Unix milliseconds */
