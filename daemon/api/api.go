@@ -370,6 +370,7 @@ type StreamRequest struct {
 	Request       string           `json:"request,omitempty"`  // of OpConfirm, instead of a line
 	Typing        bool             `json:"typing,omitempty"`   // who is typing, too
 	Presence      bool             `json:"presence,omitempty"` // who comes and goes, too
+	Receipts      bool             `json:"receipts,omitempty"` // who got further, too; for observers
 	State         string           `json:"state,omitempty"`    // Delivered or Seen
 	Message       json.RawMessage  `json:"message,omitempty"`  // a draft, as a drop is
 	Key           string           `json:"key,omitempty"`      // comes back with the answer; the same one again is the same message
@@ -385,6 +386,19 @@ type StreamReply struct {
 	Posted  *Posted  `json:"posted,omitempty"`  // of what stands in a log now
 	Called  *Called  `json:"called,omitempty"`  // of what concerns a call
 	Problem *Problem `json:"problem,omitempty"` // why it is refused
+}
+
+// TypeReceipt is the type of a StreamReceipt.
+const TypeReceipt = "receipt"
+
+// StreamReceipt tells an observer how far an agent is in a conversation: all that was for
+// it through a line was delivered, or seen.
+type StreamReceipt struct {
+	Type         string `json:"type"` // TypeReceipt
+	Conversation string `json:"conversation"`
+	Agent        string `json:"agent"` // address
+	Delivered    int64  `json:"delivered"`
+	Seen         int64  `json:"seen"`
 }
 
 // StreamReady answers OpSubscribe.

@@ -7,6 +7,7 @@
 package bus
 
 import (
+	"maps"
 	"slices"
 	"sync"
 
@@ -19,6 +20,7 @@ type Topic string
 const (
 	All      Topic = "all"      // everything
 	Presence Topic = "presence" // notices of who comes and goes
+	Receipts Topic = "receipts" // which agents get further in which conversations
 )
 
 // Agent is what concerns one agent.
@@ -42,7 +44,11 @@ type Sub struct {
 	mu      sync.Mutex
 	grown   map[string]int64
 	notices []*envelope.Envelope
+	moved   map[Stay]struct{}
 }
+
+// Stay is an agent, by the key of its address, in a conversation.
+type Stay struct{ Conversation, Agent string }
 
 // Subscribe wakes the subscriber for some topics.
 func (b *Bus) Subscribe(topics ...Topic) *Sub {
@@ -90,6 +96,40 @@ func (s *Sub) Notices() []*envelope.Envelope {
 	notices := s.notices
 	s.notices = nil
 	return notices
+}
+
+// Moved returns who got further, and where, since the last call, in no order.
+func (s *Sub) Moved() []Stay {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	moved := slices.Collect(maps.Keys(s.moved))
+	clear(s.moved)
+	return moved
+}
+
+const maxMoved = 4096 // that wait for one subscriber; of more it is not told
+
+// Move tells the subscribers of receipts that an agent got further in a conversation. It
+// may be called with locks held.
+func (b *Bus) Move(stay Stay) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	b.tell(Receipts, func(s *Sub) {
+		if s.moved == nil {
+			s.moved = make(map[Stay]struct{})
+		}
+		if len(s.moved) < maxMoved {
+			s.moved[stay] = struct{}{}
+		}
+	})
+}
+
+// Poke wakes the subscriber to look again.
+func (s *Sub) Poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
 }
 
 // Publish tells the subscribers of some agents that a conversation has new lines, from
@@ -147,9 +187,6 @@ func (b *Bus) tell(t Topic, do func(*Sub)) {
 		s.mu.Lock()
 		do(s)
 		s.mu.Unlock()
-		select {
-		case s.wake <- struct{}{}:
-		default:
-		}
+		s.Poke()
 	}
 }

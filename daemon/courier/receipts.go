@@ -3,7 +3,6 @@ package courier
 import (
 	"encoding/json"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
@@ -214,6 +213,7 @@ func (l *line) keep(r receipt) {
 	if err != nil {
 		c.Logger.Warn("receipt is not kept", "peer", l.session.Name, "conv", r.Conversation, "err", err)
 	}
+	c.Deliver.FarMoved(agent, r.Conversation)
 	if !here {
 		return
 	}
@@ -264,9 +264,14 @@ func (c *Courier) mark(s stay) (deliver.Mark, bool) {
 	return r.mark(), true
 }
 
+// Mark is what was told of an agent of another host; see deliver.Far.
+func (c *Courier) Mark(conversation string, agent envelope.Address) (deliver.Mark, bool) {
+	return c.mark(stay{conversation, agent.Key()})
+}
+
 // State is how far a line got with an agent of another host; see deliver.Far.
 func (c *Courier) State(conversation string, agent envelope.Address, seq int64) string {
-	mark, ok := c.mark(stay{conversation, strings.ToLower(agent.String())})
+	mark, ok := c.Mark(conversation, agent)
 	if !ok {
 		return api.Stored
 	}

@@ -177,7 +177,7 @@ func (d *Deliverer) reader(name string) (*reader, error) {
 		d.unusable[name] = true
 		return nil, err
 	}
-	r.moved = d.moved
+	r.moved = d.hasMoved
 	delete(d.unusable, name)
 	d.readers[name] = r
 	return r, nil

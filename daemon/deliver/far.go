@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/bus"
 	"github.com/claude-duo/duo/maildir/envelope"
 )
 
@@ -34,6 +35,8 @@ const MaxListed = 256
 // Far tells how far lines got with the agents of other hosts.
 type Far interface {
 	State(conversation string, agent envelope.Address, seq int64) string
+	// Mark is what was told of an agent of another host, and whether anything was.
+	Mark(conversation string, agent envelope.Address) (Mark, bool)
 	// Declines reports whether an agent of this host wants nothing of a conversation.
 	Declines(conversation string, agent envelope.Address) bool
 }
@@ -84,7 +87,19 @@ func (d *Deliverer) Wake() { d.notify() }
 // touch notes that the agent got further in a conversation. The caller holds the lock.
 func (r *reader) touch(conversation string) {
 	r.changed = true
-	if r.moved != nil {
-		r.moved(r.name, conversation)
+	r.moved(r.name, conversation)
+}
+
+// hasMoved tells those who follow it that an agent of this host, by the name of its folder,
+// got further in a conversation. It may be called with locks held.
+func (d *Deliverer) hasMoved(agent, conversation string) {
+	d.bus.Move(bus.Stay{Conversation: conversation, Agent: d.home.Address(agent).Key()})
+	if d.moved != nil {
+		d.moved(agent, conversation)
 	}
+}
+
+// FarMoved is told that an agent of another host got further in a conversation.
+func (d *Deliverer) FarMoved(agent envelope.Address, conversation string) {
+	d.bus.Move(bus.Stay{Conversation: conversation, Agent: agent.Key()})
 }

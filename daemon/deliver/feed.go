@@ -16,6 +16,7 @@ import (
 type Line struct {
 	ledger.Stored
 	Live         bool       // it stands in no log
+	Receipt      *Receipt   // instead of an envelope, for observers
 	Conversation string     // empty for what is Live
 	State        conv.State // the same
 }

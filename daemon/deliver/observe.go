@@ -14,19 +14,30 @@ import (
 // conversations, changes nothing, and nobody waits for it.
 type Observer struct {
 	feed
-	ledger *ledger.Ledger
-	filter Filter
-	close  func()
+	ledger   *ledger.Ledger
+	filter   Filter
+	receipts *receipts // nil where they are not wanted
+	close    func()
 }
 
 // Observe begins to watch. Where the filter names no line to begin behind, that is what
 // is new from now on. The caller calls Close.
 func (d *Deliverer) Observe(filter Filter) *Observer {
 	o := &Observer{ledger: d.ledger, filter: filter}
-	o.feed = newFeed(d.ledger, d.bus.Subscribe(bus.All), o)
+	topics := []bus.Topic{bus.All}
+	if filter.Receipts {
+		topics = append(topics, bus.Receipts)
+	}
+	o.feed = newFeed(d.ledger, d.bus.Subscribe(topics...), o)
+	if filter.Receipts {
+		o.receipts = newReceipts(d, o.sub)
+	}
 	d.observers.Add(1)
 	o.close = sync.OnceFunc(func() {
 		o.sub.Close()
+		if o.receipts != nil {
+			o.receipts.later.Stop()
+		}
 		d.observers.Add(-1)
 	})
 	for id := range filter.After {
@@ -58,6 +69,9 @@ func (o *Observer) live() (lines []Line) {
 		if o.filter.carries(e) {
 			lines = append(lines, liveLine(e))
 		}
+	}
+	if o.receipts != nil {
+		lines = append(lines, o.receipts.news(o.covers, len(o.ready) > 0)...)
 	}
 	return lines
 }

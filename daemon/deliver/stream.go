@@ -18,6 +18,7 @@ type Filter struct {
 	Own           bool             // the agent's own lines too
 	Typing        bool             // who is typing
 	Presence      bool             // who comes and goes, on this host
+	Receipts      bool             // who got further where; for observers
 }
 
 func (f Filter) covers(conversation string) bool {

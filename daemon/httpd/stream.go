@@ -190,7 +190,10 @@ func (ses *session) attach(hello api.StreamRequest) error {
 }
 
 func (ses *session) filter(hello api.StreamRequest) (deliver.Filter, error) {
-	filter := deliver.Filter{Own: hello.Own, Typing: hello.Typing, Presence: hello.Presence}
+	filter := deliver.Filter{Own: hello.Own, Typing: hello.Typing, Presence: hello.Presence, Receipts: hello.Receipts}
+	if ses.who.agent != "" && hello.Receipts {
+		return filter, api.Errorf(api.BadRequest, "receipts: only a stream that speaks for no agent carries them")
+	}
 	for _, ref := range hello.Conversations {
 		id, err := ses.conversationOf(ses.ending, ses.who, ref)
 		if err != nil {
@@ -289,13 +292,22 @@ func (ses *session) next(ctx context.Context, deadline time.Time) (deliver.Line,
 }
 
 func (ses *session) tell(ctx context.Context, line deliver.Line) error {
-	m, err := ses.show(ctx, line)
+	frame, err := ses.frame(ctx, line)
 	if err != nil {
 		return err
 	}
-	n, err := ses.write(m)
+	n, err := ses.write(frame)
 	ses.flow.sent(n)
 	return err
+}
+
+func (ses *session) frame(ctx context.Context, line deliver.Line) (any, error) {
+	if r := line.Receipt; r != nil {
+		return api.StreamReceipt{
+			Type: api.TypeReceipt, Conversation: r.Conversation, Agent: r.Agent.String(), Delivered: r.Delivered, Seen: r.Seen,
+		}, nil
+	}
+	return ses.show(ctx, line)
 }
 
 // write sends a frame, and returns how long it is.

@@ -85,3 +85,89 @@ func TestCallsOfTheHost(t *testing.T) {
 		t.Errorf("got %v, want the withdrawn call still shown", got)
 	}
 }
+
+// receipt reads frames until one tells that an agent has come to a line.
+func (s *stream) receipt(agent string, delivered, seen int64) api.StreamReceipt {
+	s.t.Helper()
+	for {
+		var r api.StreamReceipt
+		if err := s.ReadJSON(&r); err != nil {
+			s.t.Fatalf("no receipt of %s for %d and %d: %v", agent, delivered, seen, err)
+		}
+		if r.Type == api.TypeReceipt && r.Agent == agent && r.Delivered == delivered && r.Seen == seen {
+			return r
+		}
+	}
+}
+
+// TestReceiptsOfTheHost: who watches is told how far each message gets, by whatever way.
+func TestReceiptsOfTheHost(t *testing.T) {
+	h := newHost(t, "Atlas", "Nova")
+	nova := h.Home().Address("Nova").String()
+	watcher := h.subscribe("", api.StreamRequest{Receipts: true})
+	id := h.create("Atlas", "topic", "Nova")
+	h.send("Atlas", id, "one")
+	if r := watcher.receipt(nova, 2, 0); r.Conversation != id {
+		t.Errorf("in the inbox: got %+v, want conversation %s", r, id)
+	}
+	if err := h.As("Nova").Shown(context.Background(), []api.Place{{Conversation: id, Seq: 1}, {Conversation: id, Seq: 2}}); err != nil {
+		t.Fatal(err)
+	}
+	watcher.receipt(nova, 2, 2)
+	live := h.subscribe("Nova", api.StreamRequest{})
+	h.send("Atlas", id, "two")
+	live.wantNext(id, 3)
+	watcher.receipt(nova, 2, 2)
+	live.confirm(id, 3, api.Delivered)
+	watcher.receipt(nova, 3, 2)
+	live.confirm(id, 3, api.Seen)
+	watcher.receipt(nova, 3, 3)
+
+	other := h.create("Atlas", "other", "Nova")
+	narrow := h.subscribe("", api.StreamRequest{Receipts: true, Conversations: []string{other}})
+	live.wantNext(other, 1)
+	live.confirm(other, 1, api.Seen)
+	live.confirm(id, 3, api.Seen)
+	if r := narrow.receipt(nova, 1, 1); r.Conversation != other {
+		t.Errorf("of one conversation: got %+v", r)
+	}
+
+	refused, _ := h.connect("Nova", nil)
+	refused.say(`{"op":"subscribe","receipts":true}`)
+	refused.wantClosed("an agent's", 1008, "bad_request: receipts")
+}
+
+// TestReceiptsAreGathered: of many agents that get further again and again, who watches is
+// told where that has led, and not each step.
+func TestReceiptsAreGathered(t *testing.T) {
+	var names []string
+	for i := range 20 {
+		names = append(names, fmt.Sprint("Agent", i))
+	}
+	h := newHost(t, names...)
+	watcher := h.subscribe("", api.StreamRequest{Receipts: true})
+	id := h.create(names[0], "crowd", names[1:]...)
+	const lines = 200
+	for i := range lines {
+		h.send(names[0], id, fmt.Sprint(i))
+	}
+	last, frames := make(map[string]int64), 0
+	for len(last) < len(names)-1 || slices.ContainsFunc(names[1:], func(n string) bool { return last[h.Home().Address(n).String()] < lines+1 }) {
+		var r api.StreamReceipt
+		if err := watcher.ReadJSON(&r); err != nil {
+			t.Fatalf("got %d frames and %v: %v", frames, last, err)
+		}
+		if r.Type != api.TypeReceipt || r.Agent == h.Home().Address(names[0]).String() {
+			continue
+		}
+		if r.Delivered < last[r.Agent] {
+			t.Fatalf("%s: got back to %d from %d", r.Agent, r.Delivered, last[r.Agent])
+		}
+		last[r.Agent] = r.Delivered
+		frames++
+	}
+	if steps := lines * (len(names) - 1); frames > steps/4 {
+		t.Errorf("got %d frames of %d steps, want them gathered", frames, steps)
+	}
+	t.Logf("%d frames", frames)
+}
