@@ -130,7 +130,7 @@ type Conversation struct {
 	CreatedAt    int64    `json:"createdAt"` // Unix milliseconds
 	Unread       int      `json:"unread"`
 	Current      bool     `json:"current,omitempty"`
-	Last         *Last    `json:"last,omitempty"` // its last line, in lists
+	Last         *Last    `json:"last,omitempty"` // its last line, where one asks for conversations
 	Log          string   `json:"log"`            // absolute path
 }
 

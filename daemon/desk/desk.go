@@ -212,17 +212,23 @@ func (d *Desk) Conversations(ctx context.Context, agent string, q Query) (api.Co
 	return out, nil
 }
 
-// addLast adds their last lines to conversations. Of one that cannot be read nothing is
-// told.
+// addLast adds their last lines to conversations.
 func (d *Desk) addLast(ctx context.Context, list []api.Conversation) {
 	for i, c := range list {
-		if c.LastSeq == 0 {
-			continue
-		}
-		if m, err := d.Message(ctx, c.ID, c.LastSeq); err == nil {
-			list[i].Last = show.Last(m.Envelope)
-		}
+		list[i] = d.WithLast(ctx, c)
 	}
+}
+
+// WithLast adds its last line to a conversation. Of one that cannot be read nothing is
+// told.
+func (d *Desk) WithLast(ctx context.Context, c api.Conversation) api.Conversation {
+	if c.LastSeq == 0 {
+		return c
+	}
+	if m, err := d.Message(ctx, c.ID, c.LastSeq); err == nil {
+		c.Last = show.Last(m.Envelope)
+	}
+	return c
 }
 
 // All lists the conversations of the host, those first whose logs have changed last. It

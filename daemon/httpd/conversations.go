@@ -61,7 +61,11 @@ func (s *Server) conversation(ctx context.Context, who caller, in Referred) (api
 	if err != nil {
 		return api.Conversation{}, err
 	}
-	return s.Desk.Conversation(ctx, who.agent, id)
+	c, err := s.Desk.Conversation(ctx, who.agent, id)
+	if err != nil {
+		return api.Conversation{}, err
+	}
+	return s.Desk.WithLast(ctx, c), nil
 }
 
 // Drafted is the input of what an agent says.

@@ -44,8 +44,12 @@ func Crossed(e *envelope.Envelope, lines iter.Seq2[*envelope.Envelope, error]) [
 	return list
 }
 
-// Text is what there is to read in an envelope: its text, or what happened.
-func Text(e *envelope.Envelope) string {
+// Text is what there is to read in an envelope: its text, or what happened. It is told to
+// the agent that the envelope is for.
+func Text(e *envelope.Envelope) string { return text(e, "you") }
+
+// text is Text, told to somebody for whom whom is whom it concerns.
+func text(e *envelope.Envelope, whom string) string {
 	switch {
 	case e.Type == envelope.Call && e.Content == "":
 		return "wants to talk"
@@ -60,15 +64,15 @@ func Text(e *envelope.Envelope) string {
 	case e.Type == envelope.Leave && e.Reason != "":
 		return withReason("left", e.Reason)
 	case e.Type == envelope.System && e.Event == envelope.EventCreate:
-		return "invited you"
+		return "invited " + whom
 	case e.Type == envelope.System && e.Event == envelope.EventInvite:
-		return "invited you"
+		return "invited " + whom
 	case e.Type == envelope.System && e.Event == envelope.EventClose:
 		return withReason("closed the conversation", e.Reason)
 	case e.Type == envelope.System && e.Event == envelope.EventStanding && e.Status == "none":
-		return withReason("lets you do all again", e.Reason)
+		return withReason("lets "+whom+" do all again", e.Reason)
 	case e.Type == envelope.System && e.Event == envelope.EventStanding:
-		return withReason(e.Status+" you", e.Reason)
+		return withReason(e.Status+" "+whom, e.Reason)
 	case e.Type == envelope.System && e.Event == envelope.EventUndeliverable:
 		return "not delivered: " + e.Why
 	case e.Type == envelope.System && e.Event == envelope.EventRestored:
@@ -97,10 +101,20 @@ func inboxItem(m api.Message) api.InboxItem {
 	}
 }
 
-// Last tells of a line that is a conversation's last.
+// Last tells of a line that is a conversation's last, to whoever asks.
 func Last(e *envelope.Envelope) *api.Last {
+	var others []string
+	for _, p := range e.Participants {
+		if !p.Same(e.From) {
+			others = append(others, p.String())
+		}
+	}
+	whom := strings.Join(others, ", ")
+	if whom == "" {
+		whom = "nobody"
+	}
 	return &api.Last{
-		Seq: e.Seq, From: e.From.String(), Type: string(e.Type), Event: e.Event, Preview: preview(Text(e)), Timestamp: e.Timestamp,
+		Seq: e.Seq, From: e.From.String(), Type: string(e.Type), Event: e.Event, Preview: preview(text(e, whom)), Timestamp: e.Timestamp,
 	}
 }
 

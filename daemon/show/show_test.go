@@ -419,3 +419,20 @@ func TestOfEqualOnesWhoLearnsSooner(t *testing.T) {
 		t.Errorf("Best (-want +got):\n%s", diff)
 	}
 }
+
+// TestLastIsToldToAnybody: who lists conversations is not who was invited or muted.
+func TestLastIsToldToAnybody(t *testing.T) {
+	from, nova := envelope.Address{Name: "Atlas", Host: "nyc"}, envelope.Address{Name: "Nova", Host: "nyc"}
+	for want, e := range map[string]envelope.Envelope{
+		"invited Nova@nyc":             {Event: envelope.EventCreate, Participants: []envelope.Address{from, nova}},
+		"invited nobody":               {Event: envelope.EventCreate, Participants: []envelope.Address{from}},
+		"muted Nova@nyc: it is loud":   {Event: envelope.EventStanding, Status: "muted", Reason: "it is loud", Participants: []envelope.Address{nova}},
+		"lets Nova@nyc do all again":   {Event: envelope.EventStanding, Status: "none", Participants: []envelope.Address{nova}},
+		"closed the conversation: end": {Event: envelope.EventClose, Reason: "end"},
+	} {
+		e.Type, e.From = envelope.System, from
+		if got := show.Last(&e).Preview; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

@@ -134,14 +134,12 @@ function LastLine({ c }) {
   if (who) return html`<span class="typing">${visible(local(who[0]))} is typing…</span>`;
   if (!c.last) return html`<span class="ref">${c.ref}</span>`;
   if (c.last.type === "message") return html`<span class="who">${visible(local(c.last.from))}:</span> <bdi><${Peer} text=${c.last.preview || "(no text)"} /></bdi>`;
-  return html`<span class="event">${visible(local(c.last.from))} ${happened(c.last.type, c.last.event)}${c.last.preview && ": "}<bdi><${Peer} text=${c.last.preview} /></bdi></span>`;
+  return html`<span class="event">${visible(local(c.last.from))} <${Happened} last=${c.last} /></span>`;
 }
 
-/** What a line that is no message tells, after the name of who it is by. @param {string} type @param {string|undefined} event */
-export function happened(type, event) {
-  if (type === "join") return "joined";
-  if (type === "leave") return "left";
-  return { create: "began it", invite: "invited somebody", close: "closed it", undeliverable: "could not be heard", standing: "said what somebody may do", restored: "came back from a backup" }[event ?? ""] ?? visible(event || type);
+/** What a line that is no message tells, behind the name of who it is by. @param {{last: import("./store.js").Last}} props */
+export function Happened({ last }) {
+  return html`<bdi><${Peer} text=${last.preview || { join: "joined", leave: "left" }[last.type] || last.event || last.type} /></bdi>`;
 }
 
 /** @param {{r: Request}} props */

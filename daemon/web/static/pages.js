@@ -5,7 +5,7 @@ import { useEffect, useState } from "./vendor/preact.js";
 import { Ago, Avatar, Countdown, Failure, Heading, Name, Peer, State, copy, count, exact, html, local, visible } from "./ui.js";
 import { conversationPath, requestPath } from "./router.js";
 import { ask, conversations, findAgent, isOperator, keepAgent, loaded, requests, signedOut } from "./store.js";
-import { ConversationRow, Standing, Topic, happened, sortedAgents, stateOf, useHold, useSteady, waits } from "./lists.js";
+import { ConversationRow, Happened, Standing, Topic, sortedAgents, stateOf, useHold, useSteady, waits } from "./lists.js";
 import { StandingControls, Terms, WriteTo } from "./operator.js";
 
 /** @typedef {import("./store.js").Agent} Agent */
@@ -41,12 +41,17 @@ function Tiles() {
   const active = [...conversations.value.values()].filter((c) => c.status === "active");
   const unread = list.reduce((sum, a) => sum + a.unread, 0);
   return html`<dl class="tiles">
-    <div><dt>agents there</dt><dd>${list.length - of("offline") - of("unreachable")}<small> of ${list.length}</small></dd></div>
-    <div><dt>in a call</dt><dd>${of("in-call")}</dd></div>
-    <div><dt>active conversations</dt><dd>${active.length}</dd></div>
-    <div><dt>unread by agents</dt><dd>${unread}</dd></div>
-    <div><dt>unanswered calls</dt><dd>${unanswered().length}</dd></div>
+    <${Tile} name="agents there" n=${list.length - of("offline") - of("unreachable")}><small> of ${list.length}</small><//>
+    <${Tile} name="in a call" n=${of("in-call")} />
+    <${Tile} name="active" more="conversations" n=${active.length} />
+    <${Tile} name="unread" more="by agents" n=${unread} />
+    <${Tile} name="unanswered" more="calls" n=${unanswered().length} />
   </dl>`;
+}
+
+/** @param {{name: string, more?: string, n: number, children?: any}} props more: what a phone has no room for */
+function Tile({ name, more, n, children }) {
+  return html`<div><dt>${name}${more && html`<span class="tile-more"> ${more}</span>`}</dt><dd>${n}${children}</dd></div>`;
 }
 
 /** @param {{c: import("./store.js").Conversation}} props */
@@ -56,7 +61,7 @@ function LatestLine({ c }) {
   return html`<a class="latest-line" href=${conversationPath(c.ref, last.seq)}>
     <${Avatar} address=${last.from} />
     <span class="latest-body"><span class="latest-top"><${Name} address=${last.from} plain /> <span class="in">in</span> <span class="topic"><${Topic} c=${c} /></span></span>
-    <span class="latest-text">${last.type === "message" ? html`<bdi><${Peer} text=${last.preview || "(no text)"} /></bdi>` : html`<i>${happened(last.type, last.event)}</i>`}</span></span>
+    <span class="latest-text">${last.type === "message" ? html`<bdi><${Peer} text=${last.preview || "(no text)"} /></bdi>` : html`<i><${Happened} last=${last} /></i>`}</span></span>
     <span class="when"><${Ago} at=${last.timestamp} /></span>
   </a>`;
 }
