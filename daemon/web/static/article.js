@@ -1,7 +1,7 @@
 // @ts-check
 // One line of a log as people read it: a message with its marks, or what has happened.
 
-import { useSignal } from "./vendor/preact.js";
+import { useEffect, useRef, useSignal } from "./vendor/preact.js";
 import { saveAttachment } from "./download.js";
 import { conversationPath } from "./router.js";
 import { sentence } from "./sentence.js";
@@ -19,6 +19,8 @@ const states = [
   { state: "stored", tick: "○", word: "stored for" },
   { state: "queued", tick: "…", word: "queued for" },
 ];
+const long = 6000; // characters of a text that is shown in part
+const longData = 20000; // characters of data that are shown
 const few = 3; // names or numbers that are told without being asked for
 
 /** @param {string} state */
@@ -118,7 +120,6 @@ function Marks({ m }) {
   if (m.auto) marks.push(["automatic", "No model and no human wrote it"]);
   if (m.hops) marks.push([`hop ${m.hops}`, "So many automatic replies in a row led here"]);
   if (m.raw !== undefined) marks.push(["by the shell", "It was appended to the log with the shell, and then taken in"]);
-  if (m.data !== undefined) marks.push(["with data", visible(JSON.stringify(m.data).slice(0, 2000))]);
   return marks.map(([word, title]) => html`<span class="remark" key=${word} title=${title}>${word}</span>`);
 }
 
@@ -129,9 +130,29 @@ function Clock({ at }) {
 
 /** @param {{m: Message}} props */
 function Body({ m }) {
+  const ref = useRef(/** @type {HTMLElement|null} */ (null));
+  useEffect(() => {
+    for (const box of /** @type {NodeListOf<HTMLElement>} */ (ref.current?.querySelectorAll("pre, table") ?? [])) {
+      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0; // so that keys can scroll it
+    }
+  }, [m]);
   if (m.error) return html`<p class="why">It cannot be read: <${Peer} text=${m.error} /></p>`;
   if (m.html === undefined) return html`<pre class="body">${m.content}</pre>`;
-  return html`<div class="body" dangerouslySetInnerHTML=${{ __html: serverHTML(m.html) }}></div>`;
+  return html`<div class="body" ref=${ref} dangerouslySetInnerHTML=${{ __html: serverHTML(m.html) }}></div>`;
+}
+
+/** A body of which only the beginning is seen, until somebody asks for the rest. @param {{m: Message}} props */
+function LongBody({ m }) {
+  const all = useSignal(false);
+  const size = fileSize(new Blob([m.content ?? ""]).size);
+  return html`<div class=${all.value ? "" : "shortened"}><${Body} m=${m} /></div>
+    <button type="button" class="inline whole" aria-expanded=${all.value} onClick=${() => (all.value = !all.value)}>${all.value ? "Show less" : `Show all of it (${size})`}</button>`;
+}
+
+/** @param {{data: unknown}} props */
+function Data({ data }) {
+  const text = JSON.stringify(data, null, 2);
+  return html`<details class="data"><summary>data</summary><pre tabindex="0">${visible(text.slice(0, longData)).replaceAll("\\u{A}", "\n")}${text.length > longData ? "…" : ""}</pre></details>`;
 }
 
 /** @param {{m: Message, conversation: string, first: boolean, quoted?: Message}} props */
@@ -139,7 +160,8 @@ function Said({ m, conversation, first, quoted }) {
   return html`<div class="what">
     ${first && html`<p class="by"><${Name} address=${m.from} />${isHuman(m.from) && html`<span class="chip human">person</span>`} <${Clock} at=${m.timestamp} /></p>`}
     ${m.replyTo !== undefined && html`<${Quote} m=${m} conversation=${conversation} quoted=${quoted} />`}
-    <${Body} m=${m} />
+    ${(m.content?.length ?? 0) > long ? html`<${LongBody} m=${m} />` : html`<${Body} m=${m} />`}
+    ${m.data !== undefined && html`<${Data} data=${m.data} />`}
     ${m.attachments?.length ? html`<${Attached} m=${m} />` : ""}
     <p class="remarks">${m.crossed?.length ? html`<${Crossed} seqs=${m.crossed} conversation=${conversation} />` : ""}<${Marks} m=${m} /></p>
   </div>`;

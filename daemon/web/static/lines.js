@@ -47,6 +47,7 @@ export function Lines({ log, conversation, current, wanted, progress }) {
   useEffect(() => watchEnds(/** @type {HTMLElement} */ (box.current), log), [messages]);
   useEffect(() => watchSize(/** @type {HTMLElement} */ (box.current), log), []);
   useEffect(() => onKey({
+    ".": () => copyLink(conversation, current.value),
     j: () => void step(/** @type {HTMLElement} */ (box.current), log, current, 1),
     k: () => void step(/** @type {HTMLElement} */ (box.current), log, current, -1),
     f: () => void follow(log),
@@ -65,9 +66,8 @@ export function Lines({ log, conversation, current, wanted, progress }) {
     const article = event.target instanceof HTMLElement && event.target.matches("article") ? event.target : null;
     if (!article || event.key !== "Enter" || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
-    const path = conversationPath(conversation, Number(article.dataset.seq));
-    navigate(path, { replace: true });
-    void copy(new URL(path, location.href).href, `Link to #${article.dataset.seq}`);
+    navigate(conversationPath(conversation, current.value), { replace: true });
+    copyLink(conversation, current.value);
   };
   /** @param {FocusEvent} event */
   const onFocus = (event) => {
@@ -83,6 +83,11 @@ export function Lines({ log, conversation, current, wanted, progress }) {
       <p class="edge" data-end="newer">${log.atEnd ? "" : `${count(log.span.value.last - log.end, "later line")}`}</p>
     </div>
   </div>`;
+}
+
+/** @param {string} conversation its reference @param {number} seq 0 for the conversation as such */
+function copyLink(conversation, seq) {
+  void copy(new URL(conversationPath(conversation, seq), location.href).href, seq ? `Link to #${seq}` : "Link");
 }
 
 /** @param {{messages: Message[], conversation: string, current: {value: number}, progress: {value: import("./article.js").Progress}}} props */

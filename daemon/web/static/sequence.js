@@ -152,10 +152,21 @@ function Step({ row, plan, conversation, onChoose }) {
     <g aria-hidden="true"><rect class="step-back" x="0" y=${y - 11} width=${plan.width} height="22" rx="4" />
     ${m && html`<text class="step-seq" x=${plan.left - 8} y=${y + 4} text-anchor="end">${m.seq}</text>`}
     ${plan.left > 60 && html`<text class="step-time" x="8" y=${y + 4}>${clock.format(row.at)}</text>`}
-    ${to.map((x) => html`<line key=${x} class="arrow" x1=${from} y1=${y} x2=${x + (x > from ? -3 : 3)} y2=${y} marker-end="url(#arrow)" />`)}
+    <${Arrows} from=${from} to=${to} y=${y} />
     ${isEvent ? html`<path class="event-mark" d=${mark(m, from, y)} /><text class="step-event" x=${from + 12} y=${y + 4}>${cut(words, 60)}</text>`
       : html`<circle cx=${from} cy=${y} r="4" class="from" />${row.room > 40 && html`<text class="step-text" x=${row.textAt} y=${y - 4} text-anchor="middle">${cut(words, Math.floor(row.room / 6.2))}</text>`}`}</g>
   </a>`;
+}
+
+/** An arrow to the furthest on each side, with heads for those between. @param {{from: number, to: number[], y: number}} props */
+function Arrows({ from, to, y }) {
+  const ends = [Math.min(from, ...to), Math.max(from, ...to)].filter((x) => x !== from);
+  const between = to.filter((x) => !ends.includes(x)).map((x) => {
+    const tip = x > from ? -3 : 3;
+    return `M${x + tip} ${y}l${tip * 2.4} -4v8z`;
+  });
+  return html`${ends.map((x) => html`<line key=${x} class="arrow" x1=${from} y1=${y} x2=${x + (x > from ? -3 : 3)} y2=${y} marker-end="url(#arrow)" />`)}
+    ${between.length > 0 && html`<path class="heads" d=${between.join("")} />`}`;
 }
 
 /** The sign of what happened, at a place. @param {Message} m @param {number} x @param {number} y */

@@ -156,7 +156,7 @@ function Places({ view, c }) {
   };
   return html`<div class="places-bar" role="group" aria-label="Places in the conversation">
     <button type="button" onClick=${() => go(1)}>First</button>
-    <form onSubmit=${onSubmit}><label>Go to <input name="seq" inputmode="numeric" pattern="#?[0-9]*" size="7" placeholder=${`1–${log.known}`} autocomplete="off" /></label></form>
+    <form onSubmit=${onSubmit}><label>Go to <input name="seq" inputmode="numeric" pattern="#?[0-9]*" size="7" placeholder=${`1–${Math.max(1, log.span.value.last)}`} autocomplete="off" /></label></form>
     <label>Day <input type="date" max=${isoDay(Date.now())} min=${isoDay(c.createdAt)} onChange=${onDate} /></label>
     <button type="button" aria-pressed=${log.following.value} onClick=${() => void follow(log)} title="Stay at the end as it grows (f)">Follow</button>
     <span class="spring"></span>
