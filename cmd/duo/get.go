@@ -95,7 +95,7 @@ func (a *app) runGet(ctx context.Context, ref, name string, o getOptions) error 
 	}
 	files := make([]saved, 0, len(list))
 	for _, f := range list {
-		path := filepath.Join(folder, cmp.Or(file, unlike(fileName(f.Name), files)))
+		path := filepath.Join(folder, cmp.Or(file, unlike(frame.FileName(f.Name), files)))
 		if err := a.save(ctx, m, f, o, path); err != nil {
 			return err
 		}
@@ -179,21 +179,6 @@ func target(m api.Message, list []envelope.Attachment, out string) (folder, file
 			"%s brings %d files: name one, or a folder for --out that is there", m.Ref, len(list))
 	}
 	return filepath.Dir(folder), filepath.Base(folder), nil
-}
-
-// fileName is a name that somebody else has made up, as that of a file here: it hides
-// none, is taken for no option, and shows as it is.
-func fileName(name string) string {
-	safe := strings.Map(func(r rune) rune {
-		if frame.Line(string(r)) != string(r) || r == '/' || r == '\\' {
-			return '_'
-		}
-		return r
-	}, name)
-	if strings.HasPrefix(safe, ".") || strings.HasPrefix(safe, "-") {
-		safe = "_" + safe
-	}
-	return safe
 }
 
 // unlike makes a name another one than those of the files that were saved before it.

@@ -34,6 +34,21 @@ func Quote(s string, n int) string {
 	return `"` + Cut(strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s), n) + `"`
 }
 
+// FileName makes of a name that somebody else has made up one of a file: it hides in no
+// folder and from no listing, is taken for no option, and shows as it is.
+func FileName(name string) string {
+	safe := strings.Map(func(r rune) rune {
+		if Hides(0, r) || r == '/' || r == '\\' {
+			return '_'
+		}
+		return r
+	}, name)
+	if strings.HasPrefix(safe, ".") || strings.HasPrefix(safe, "-") {
+		safe = "_" + safe
+	}
+	return safe
+}
+
 // Text makes a text fit for a terminal, with its lines and tabs.
 func Text(s string) string {
 	return visible(strings.ReplaceAll(s, "\r\n", "\n"), "\n\t")

@@ -1,16 +1,19 @@
 package httpd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/frame"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/blob"
 	"github.com/claude-duo/duo/maildir/envelope"
@@ -72,39 +75,58 @@ func (u *upload) Read(p []byte) (int, error) {
 // attachment sends a file that a message mentions, for a program and never for a browser
 // to show.
 func (s *Server) attachment(w http.ResponseWriter, r *http.Request) {
-	f, err := s.attachedFile(r)
+	f, called, err := s.attachedFile(r)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
 	defer f.Close()
 	for name, value := range map[string]string{
-		"Content-Type": dataType, "Content-Disposition": "attachment", "X-Content-Type-Options": "nosniff",
-		"Content-Security-Policy": "sandbox; default-src 'none'", "Cache-Control": "private, immutable", "ETag": `"` + r.PathValue("sha256") + `"`,
+		"Content-Type": dataType, "Content-Disposition": disposition(called), "X-Content-Type-Options": "nosniff",
+		"Content-Security-Policy": "sandbox; default-src 'none'", "Cross-Origin-Resource-Policy": "same-origin", "Cache-Control": "private, immutable", "ETag": `"` + r.PathValue("sha256") + `"`,
 	} {
 		w.Header().Set(name, value)
 	}
 	http.ServeContent(patient{w}, r, "", time.Time{}, f)
 }
 
-func (s *Server) attachedFile(r *http.Request) (*os.File, error) {
+// disposition says that a browser saves an answer, and under which name (RFC 6266). Those
+// who do not know the second form have the first.
+func disposition(name string) string {
+	plain := strings.Map(func(r rune) rune {
+		if r > '~' || r == '"' || r == '%' {
+			return '_'
+		}
+		return r
+	}, name)
+	return `attachment; filename="` + plain + `"; filename*=UTF-8''` + strings.ReplaceAll(url.QueryEscape(name), "+", "%20")
+}
+
+const maxFileName = 255 // bytes
+
+// attachedFile opens a file that a message mentions, and tells what it is called when it is
+// saved.
+func (s *Server) attachedFile(r *http.Request) (*os.File, string, error) {
 	who, err := s.admit(r, reading)
 	if err == nil {
-		err = checkQuery(r, "message")
+		err = checkQuery(r, "message", "name")
 	}
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	sum, ref := r.PathValue("sha256"), r.URL.Query().Get("message")
+	sum, ref, name := r.PathValue("sha256"), r.URL.Query().Get("message"), r.URL.Query().Get("name")
+	if len(name) > maxFileName {
+		return nil, "", api.Errorf(api.BadRequest, "name: want at most %d bytes, got %d", maxFileName, len(name))
+	}
 	from, a, err := s.bringing(r.Context(), who, sum, ref)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	f, err := s.Files.Open(sum)
 	if missing := new(api.Error); !errors.As(err, &missing) || missing.Code != api.AttachmentNotFound {
-		return f, err
+		return f, frame.FileName(cmp.Or(name, a.Name)), err
 	}
-	return nil, s.Files.Absent(a, s.sources(r.Context(), from)...)
+	return nil, "", s.Files.Absent(a, s.sources(r.Context(), from)...)
 }
 
 // brought is what a message or a call brings.

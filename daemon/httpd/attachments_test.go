@@ -49,7 +49,7 @@ func TestAttachments(t *testing.T) {
 		t.Errorf("got %s %q", resp.Status, data)
 	}
 	for name, want := range map[string]string{
-		"Content-Type": "application/octet-stream", "Content-Disposition": "attachment", "X-Content-Type-Options": "nosniff", "Content-Length": "5",
+		"Content-Type": "application/octet-stream", "Content-Disposition": `attachment; filename="a b.txt"; filename*=UTF-8''a%20b.txt`, "X-Content-Type-Options": "nosniff", "Content-Length": "5",
 	} {
 		if got := resp.Header.Get(name); got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)
@@ -221,4 +221,37 @@ func TestFileOnItsWay(t *testing.T) {
 	if !strings.Contains(string(data), `\"a.txt\" waits for a link to lon: 0 bytes of 120 KiB`) || resp.Header.Get("Retry-After") != "30" {
 		t.Errorf("got %s, again after %q", data, resp.Header.Get("Retry-After"))
 	}
+}
+
+// TestDownload: a browser saves a file under a name that misleads nobody, and shows it
+// never, whatever its sender has called it.
+func TestDownload(t *testing.T) {
+	h := newHost(t, "Atlas", "Nova")
+	a := h.Upload("Atlas", "a \u202e\"fdp\"; x=.exe", "<script>alert(1)</script>")
+	ref := h.Post("Atlas", &draft{To: []string{"Nova"}, Attachments: []envelope.Attachment{a}}).Message.Ref
+	at := "GET /v1/attachments/" + a.SHA256 + "?message=" + ref
+	for _, test := range []struct{ query, want string }{
+		{"", `attachment; filename="a __fdp_; x=.exe"; filename*=UTF-8''a%20_%22fdp%22%3B%20x%3D.exe`},
+		{"&name=r%C3%A9sum%C3%A9.pdf", `attachment; filename="r_sum_.pdf"; filename*=UTF-8''r%C3%A9sum%C3%A9.pdf`},
+		{"&name=..%2F.x%0D%0ASet-Cookie:1", `attachment; filename="_.._.x__Set-Cookie:1"; filename*=UTF-8''_.._.x__Set-Cookie%3A1`},
+	} {
+		resp, body := h.ask(at+test.query, "", "")
+		if got := resp.Header.Get("Content-Disposition"); got != test.want || string(body) != "<script>alert(1)</script>" {
+			t.Errorf("%q: got %s of %q, want %s", test.query, got, body, test.want)
+		}
+		for name, want := range map[string]string{
+			"Content-Type": "application/octet-stream", "X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox; default-src 'none'",
+		} {
+			if got := resp.Header.Get(name); got != want {
+				t.Errorf("%q: %s: got %q, want %q", test.query, name, got, want)
+			}
+		}
+	}
+	part := h.request("duo", at, "")
+	part.Header.Set("Range", "bytes=1-6")
+	if resp, body := h.do(part); resp.StatusCode != http.StatusPartialContent || string(body) != "script" {
+		t.Errorf("a range: got %s %q", resp.Status, body)
+	}
+	resp, body := h.ask(at+"&name="+strings.Repeat("x", 256), "", "")
+	wantProblem(t, "a long name", resp, body, api.BadRequest)
 }

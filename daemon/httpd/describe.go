@@ -187,7 +187,7 @@ func describeOthers(doc *huma.OpenAPI) {
 	}, jsonType, registry.Schema(reflect.TypeFor[envelope.Attachment](), true, ""), bearers)
 	add(api.RouteAttachment, huma.Operation{
 		OperationID: "downloadAttachment", Summary: "Give a file that a message or a call brings", Tags: []string{"conversations"},
-		Parameters: []*huma.Param{agentHeader, pathSum, queryText("message", "a reference to a message or a call that mentions it; with an agent's token it is needed", false)},
+		Parameters: []*huma.Param{agentHeader, pathSum, queryText("message", "a reference to a message or a call that mentions it; with an agent's token it is needed", false), queryText("name", "what the file is called when it is saved: what the message calls it where it is absent", false)},
 	}, dataType, file, bearers)
 	add(api.RouteStream, huma.Operation{
 		OperationID: "openStream", Summary: "Open a WebSocket: asyncapi.yaml describes its frames", Tags: []string{"mail"},
