@@ -18,13 +18,19 @@ export async function save(path, name) {
     const url = URL.createObjectURL(new Blob([await response.blob()], { type: "application/octet-stream" }));
     const link = document.createElement("a");
     link.href = url;
-    link.download = name;
+    link.download = savedAs(response) || name;
     link.click();
     setTimeout(() => URL.revokeObjectURL(url), keepFor);
     return "";
   } catch (err) {
     return `${name} could not be saved: ${/** @type {Error} */ (err).message}`;
   }
+}
+
+/** The name that the daemon gives a file, in which nothing misleads. @param {Response} response */
+function savedAs(response) {
+  const found = /filename\*=UTF-8''([^;]+)/.exec(response.headers.get("Content-Disposition") ?? "");
+  return found ? decodeURIComponent(found[1]) : "";
 }
 
 /** @param {string} ref of the message @param {import("./logwindow.js").Attachment} a */
