@@ -2,9 +2,9 @@
 // The page: its frame, its keys, and which view stands in the middle.
 
 import { render, signal, useEffect } from "./vendor/preact.js";
-import { Heading, copy, html, toasted } from "./ui.js";
+import { Heading, copy, html, toast, toasted } from "./ui.js";
 import { navigate, route, startRouter } from "./router.js";
-import { isOperator, session, start } from "./store.js";
+import { isOperator, notice, session, start } from "./store.js";
 import { Agents, Conversations, NowBar } from "./lists.js";
 import { AgentPage, Home, RequestPage, SignIn } from "./pages.js";
 import { ConversationControls } from "./operator.js";
@@ -27,6 +27,9 @@ function close(which = over.value) {
 
 function Page() {
   useEffect(() => close(), [route.value.visit]);
+  useEffect(() => {
+    if (notice.value) toast(notice.value);
+  }, [notice.value]);
   if (session.value === undefined) return html`<main id="main" class="alone"><p class="empty">Connecting…</p></main>`;
   if (session.value === null) return html`<${SignIn} />`;
   return html`<a class="skip" href="#main" data-jump onClick=${skip}>Skip to the main part</a>

@@ -37,6 +37,8 @@ const typingFor = 8000; // ms that somebody is held to be typing
 export const session = signal(undefined);
 /** Why there is no session, for a person; empty where there never was one. */
 export const signedOut = signal("");
+/** What a person who is signed in has to be told; empty for nothing. */
+export const notice = signal("");
 /** How the connection is. */
 export const link = signal(/** @type {Link} */ ({ state: "off", since: Date.now(), why: "", retryAt: 0 }));
 /** When the daemon was heard last, and when it last told something new; Unix milliseconds, 0 for never. */
@@ -152,7 +154,8 @@ async function redeem(code) {
     return "";
   } catch (err) {
     const problem = /** @type {Problem} */ (err);
-    return problem.status === 0 ? "The daemon did not answer; open a new login link when it is back." : "The login link does not work: it was used already, or is older than five minutes.";
+    if (problem.status === 0) return "The daemon did not answer. Open a new login link when it is back.";
+    return problem.message.charAt(0).toUpperCase() + problem.message.slice(1) + ".";
   }
 }
 
@@ -166,6 +169,7 @@ async function resume(refused = "") {
   try {
     session.value = await ask("GET", "/v1/session");
     signedOut.value = "";
+    notice.value = refused; // an older session holds all the same
   } catch (err) {
     if (/** @type {Problem} */ (err).code === "unauthorized") {
       if (refused) signedOut.value = refused;
