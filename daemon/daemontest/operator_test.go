@@ -105,6 +105,38 @@ func TestStandingOfOthers(t *testing.T) {
 	wantSame(t, nyc, lon, id)
 }
 
+// TestStandingOutlivesTheLink: a host that is linked again, has still the agents that it
+// had; one that is not can be forgotten.
+func TestStandingOutlivesTheLink(t *testing.T) {
+	ctx := context.Background()
+	cable := daemontest.NewCable(t)
+	nyc, lon := daemontest.NewNamed(t, cable, "nyc", "Atlas"), daemontest.NewBehind(t, "lon", "Bob")
+	daemontest.Pair(t, nyc, lon)
+	wantAgents(t, nyc, api.AgentQuery{Host: "lon"}, "Bob@lon available up")
+	stand(t, nyc, "Bob@lon", "blocked")
+	for _, h := range []*daemontest.Host{nyc, lon} {
+		name := map[*daemontest.Host]string{nyc: "lon", lon: "nyc"}[h]
+		if _, err := h.As("").RemovePeer(ctx, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := nyc.As("").Standings(ctx)
+	if err != nil || len(list.Agents) != 1 || list.Agents[0].Address != "Bob@lon" || list.Agents[0].Standing != "blocked" {
+		t.Errorf("without a link: got %s, %v, want Bob's", daemontest.JSON(list), err)
+	}
+	daemontest.Pair(t, nyc, lon)
+	wantAgents(t, nyc, api.AgentQuery{Host: "lon"}, "Bob@lon available up")
+	_, err = nyc.As("Atlas").Post(ctx, &envelope.Envelope{Type: envelope.Message, To: []string{"Bob@lon"}, Content: "hi"})
+	wantCode(t, err, api.Blocked)
+	if _, err := nyc.As("").RemovePeer(ctx, "lon"); err != nil {
+		t.Fatal(err)
+	}
+	stand(t, nyc, "Bob@lon", "none")
+	if list, err := nyc.As("").Standings(ctx); err != nil || len(list.Agents) != 0 {
+		t.Errorf("forgotten: got %s, %v, want none", daemontest.JSON(list), err)
+	}
+}
+
 // TestMutedAtHome: this host brings nothing of its own muted agent to others.
 func TestMutedAtHome(t *testing.T) {
 	cable := daemontest.NewCable(t)

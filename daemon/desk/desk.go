@@ -119,6 +119,7 @@ func (d *Desk) stand(a api.Agent, address envelope.Address) api.Agent {
 		return a
 	}
 	if s := d.standing(address); s.Word != "" {
+		a.Note = "" // which is a word to others
 		a.Standing, a.Terms = s.Word, &api.Terms{Reason: s.Reason, Until: s.Until, By: s.By.String(), At: s.At}
 	}
 	return a

@@ -13,6 +13,9 @@ const mcpPath = "/mcp"
 // whatever stood there before.
 func (s *Server) mcp(w http.ResponseWriter, r *http.Request) {
 	who, err := s.admit(r, reading)
+	if err == nil && who.operator {
+		err = api.Errorf(api.NotAllowed, "who has signed in on the page is a person, and no model").WithNext("duo token create")
+	}
 	if err == nil && s.MCP == nil {
 		err = api.Errorf(api.RouteNotFound, "there is no route %s %s", r.Method, r.URL.Path)
 	}

@@ -4,6 +4,9 @@ import (
 	"context"
 
 	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/standing"
+	"github.com/claude-duo/duo/maildir/card"
+	"github.com/claude-duo/duo/maildir/envelope"
 )
 
 type standingInput struct {
@@ -22,18 +25,33 @@ func (s *Server) setStanding(ctx context.Context, _ caller, in standingInput) (a
 		return api.Agent{}, err
 	}
 	s.showOut() // who is blocked has no stream
-	return s.Desk.AgentAt(agent)
+	return s.standingOf(agent), nil
 }
 
 func (s *Server) standings(context.Context, caller, none) (api.Agents, error) {
 	list := api.Agents{Agents: []api.Agent{}}
 	for _, given := range s.Operator.Book.All() {
-		a, err := s.Desk.AgentAt(given.Agent)
-		if id, ok := s.Router.HostID(given.Agent.Host); err != nil || !ok || id != given.Host { // of a host that is linked no more
-			a = api.Agent{Name: given.Agent.Name, Address: given.Agent.String(), Host: given.Agent.Host, Capabilities: []string{}, Standing: given.Word}
+		a := s.standingOf(given.Agent)
+		if id, ok := s.Router.HostID(given.Agent.Host); !ok || id != given.Host { // of a host that is linked no more
+			a = unlinked(given.Agent)
+			a.Standing = given.Word
 			a.Terms = &api.Terms{Reason: given.Reason, Until: given.Until, By: given.By.String(), At: given.At}
 		}
 		list.Agents = append(list.Agents, a)
 	}
 	return list, nil
+}
+
+// standingOf describes an agent that has, or had, a standing.
+func (s *Server) standingOf(agent envelope.Address) api.Agent {
+	a, err := s.Desk.AgentAt(agent)
+	if err != nil {
+		return unlinked(agent)
+	}
+	return a
+}
+
+// unlinked is an agent of a host that is linked with this one no more.
+func unlinked(a envelope.Address) api.Agent {
+	return api.Agent{Name: a.Name, Address: a.String(), Host: a.Host, Link: api.LinkDown, Capabilities: []string{}, Status: card.Offline, Standing: standing.None}
 }

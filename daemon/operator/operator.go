@@ -55,7 +55,7 @@ func New(p Parts) *Operator { return &Operator{Parts: p} }
 
 // Give gives an agent, named by its name or address, a standing.
 func (o *Operator) Give(ctx context.Context, name string, ask api.Standing) (envelope.Address, error) {
-	agent, err := o.agent(name)
+	agent, host, err := o.agent(name)
 	if err != nil {
 		return agent, err
 	}
@@ -64,12 +64,9 @@ func (o *Operator) Give(ctx context.Context, name string, ask api.Standing) (env
 		return agent, err
 	}
 	by, now := o.Home.Address(human.Name), o.Now().UnixMilli()
-	host, known := o.HostID(agent.Host)
 	switch {
 	case agent.Same(by):
 		return agent, api.Errorf(api.BadRequest, "%s is you", agent.Name).WithNext("duo who")
-	case !known:
-		return agent, api.Errorf(api.HostNotFound, "no host named %q is linked with this one", agent.Host).WithNext("duo peer list")
 	case ask.Until != 0 && ask.Until <= now:
 		return agent, api.Errorf(api.BadRequest, "until: want a time to come in Unix milliseconds, or 0 for no end, got %d", ask.Until)
 	}
@@ -89,18 +86,30 @@ func (o *Operator) Give(ctx context.Context, name string, ask api.Standing) (env
 	}
 	if changed { // committed; what follows can be done again
 		o.Logger.Info("agent has another standing", "agent", agent.String(), "standing", s.Word, "id", s.Change)
-		o.tell(ctx, s)
+		o.tell(context.WithoutCancel(ctx), s) // though nobody waits for it any more
 	}
 	return agent, nil
 }
 
-// agent is who is meant by a name. It may have unregistered.
-func (o *Operator) agent(name string) (envelope.Address, error) {
+// agent is who is meant by a name, and the id of its host. It may have unregistered, and
+// where it has a standing, its host may be linked with this one no more.
+func (o *Operator) agent(name string) (a envelope.Address, host string, err error) {
 	if c, ok := o.Roster.Get(strings.TrimSuffix(name, "@"+o.Home.Host.Name)); ok {
-		return o.Home.Address(c.Name), nil
+		return o.Home.Address(c.Name), o.Home.Host.ID, nil
 	}
 	who, err := o.Roster.Resolve(name)
-	return who.Address, err
+	if err == nil {
+		if host, ok := o.HostID(who.Address.Host); ok {
+			return who.Address, host, nil
+		}
+		err = api.Errorf(api.HostNotFound, "no host named %q is linked with this one", who.Address.Host).WithNext("duo peer list")
+	}
+	for _, s := range o.Book.All() {
+		if strings.EqualFold(s.Agent.String(), name) {
+			return s.Agent, s.Host, nil
+		}
+	}
+	return a, "", err
 }
 
 // Recover tells the logs what a crash has left out.
@@ -116,7 +125,7 @@ func (o *Operator) Recover(ctx context.Context) error {
 // tell writes a change into the conversations of this host in which the agent is, and notes
 // that this is done. The caller holds the lock.
 func (o *Operator) tell(ctx context.Context, s standing.Standing) {
-	told := 0
+	told, failed := 0, false
 	for _, state := range o.active(ctx, s.Agent) {
 		err := o.Router.Steer(s, state.ID)
 		switch {
@@ -124,12 +133,16 @@ func (o *Operator) tell(ctx context.Context, s standing.Standing) {
 			return
 		case errors.As(err, new(*conv.Refusal)): // closed just now
 		case err != nil:
+			failed = true
 			o.Logger.Error("standing is not written down", "conv", state.ID, "agent", s.Agent.String(), "err", err)
 		default:
 			told++
 		}
 	}
 	o.Logger.Info("standing is written down", "agent", s.Agent.String(), "id", s.Change, "conversations", told)
+	if failed { // the rest is written at the next start
+		return
+	}
 	if err := o.Book.Note(s); err != nil { // done again at the next start, and found there
 		o.Logger.Warn("standing is not noted", "agent", s.Agent.String(), "err", err)
 	}

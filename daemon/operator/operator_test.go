@@ -248,6 +248,21 @@ func TestAnAgentHadTheName(t *testing.T) {
 	wantCode(t, "the agent", h.say(human, draft{To: []string{"Nova"}, Content: "x"}), api.Muted)
 }
 
+// TestANoteOfASilentOne: what it has said of itself is not shown.
+func TestANoteOfASilentOne(t *testing.T) {
+	ctx := context.Background()
+	h := newHost(t, "Nova")
+	if _, err := h.As("Nova").SetPresence(ctx, "busy", "psst"); err != nil {
+		t.Fatal(err)
+	}
+	for word, want := range map[string]string{"muted": "", "none": "psst"} {
+		h.stand("Nova", word, "")
+		if list, err := h.As("").Agents(ctx, api.AgentQuery{Text: "Nova"}); err != nil || len(list.Agents) != 1 || list.Agents[0].Note != want || list.Agents[0].Status != "busy" {
+			t.Errorf("%s: got %s, %v, want the note %q", word, daemontest.JSON(list), err, want)
+		}
+	}
+}
+
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {

@@ -55,8 +55,8 @@ func (s *Switchboard) heardTyping(ctx context.Context, l *line, text []byte) err
 		return link.Fault("typing that is not right")
 	}
 	state, err := s.Ledger.State(ctx, got.Conversation)
-	if err != nil || state.Closed || !state.Has(got.From) {
-		return nil // it has just left, or the log is on its way
+	if err != nil || state.Closed || !state.Has(got.From) || s.Router.Standing(got.From).Silent() {
+		return nil // it has just left, the log is on its way, or nobody is to hear it
 	}
 	e := &envelope.Envelope{Type: envelope.Typing, From: got.From, Conversation: state.ID, Timestamp: s.Now().UnixMilli()}
 	if got.Status == envelope.TypingOff {
