@@ -68,6 +68,8 @@ func TestWhoSteers(t *testing.T) {
 			}
 		}
 	}
+	resp, body := o.with(tokens["operator"], "POST /mcp", "{}", api.AgentHeader, human)
+	wantProblem(t, "a model that is a person", resp, body, api.NotAllowed)
 	log := o.Log(private)
 	if e := log[3]; e.From.Name != human || !e.Operator || log[4].Content != "hi" || log[4].From.Name != human {
 		t.Errorf("the log: got %s and %s, want the human to come in and speak", log[3].Append(nil), log[4].Append(nil))

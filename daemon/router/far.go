@@ -240,8 +240,6 @@ func (r *Router) receivable(ctx context.Context, e *envelope.Envelope, state con
 		return err
 	}
 	switch {
-	case e.Operator || e.Until > 0:
-		return &conv.Refusal{Kind: conv.NotOperator, Text: "only the operator of the host that orders a conversation can do that"}
 	case e.Type == envelope.Message:
 		return r.notBlocked(state, e.From)
 	case e.Type == envelope.Leave, e.Event == envelope.EventClose:
