@@ -182,7 +182,7 @@ func asked(r *rand.Rand) []struct{ kind, query string } {
 		{"rare", word(20_000, 40_000)},
 		{"two", word(0, 20) + " " + word(200, 2000)},
 		{"phrase", `"` + word(0, 30) + " " + word(0, 30) + `"`},
-		{"prefix", word(0, 200)[:2] + "*"},
+		{"prefix", word(50, 2000)[:3] + "*"},
 		{"sender", word(0, 100) + " from:" + crowdName(r.IntN(corpusAgents))},
 		{"recent", word(0, 100) + " since:2w"},
 	}

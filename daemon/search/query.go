@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/claude-duo/duo/daemon/api"
 )
@@ -76,7 +77,11 @@ func Parse(s api.Search, now time.Time) (*Query, error) {
 			q.add(p, anywhere)
 		}
 	}
+	short := slices.IndexFunc(q.terms, term.short)
 	switch {
+	case short >= 0:
+		last := len(q.terms[short].words) - 1
+		return nil, wrong("%s*: the beginning of a word has at least two letters", q.terms[short].words[last])
 	case len(q.terms) > maxTerms:
 		return nil, wrong("the query has %d terms, over the limit of %d", len(q.terms), maxTerms)
 	case q.empty():
@@ -98,6 +103,14 @@ func (q *Query) add(p piece, in part) {
 	if len(t.words) > 0 {
 		q.terms = append(q.terms, t)
 	}
+}
+
+// short reports whether a term is the beginning of a word with one letter, which too many
+// words have.
+func (t term) short() bool {
+	last := t.words[len(t.words)-1]
+	r, size := utf8.DecodeRuneInString(last)
+	return t.prefix && size == len(last) && !alone(r)
 }
 
 // filter adds a filter and reports whether it is one.

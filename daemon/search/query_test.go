@@ -105,7 +105,7 @@ func TestQueries(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", query, strings.Join(got, " "), want)
 		}
 	}
-	for _, query := range []string{"", " ", "!?", `""`, "-", "*", "has:x", "since:x", "until:", "-since:2d", strings.Repeat("x", 1001), strings.Repeat("x ", 33)} {
+	for _, query := range []string{"", " ", "!?", `""`, "-", "*", "has:x", "since:x", "until:", "x*", `"turn l"*`, "name:x*", "-since:2d", strings.Repeat("x", 1001), strings.Repeat("x ", 33)} {
 		if _, err := search.Parse(api.Search{Query: query}, now); refusal(err) != api.BadRequest {
 			t.Errorf("%.40q: got %v, want a refusal", query, err)
 		}
