@@ -3,7 +3,7 @@
 // the connection is and who rings.
 
 import { computed, signal, useEffect, useRef, useState } from "./vendor/preact.js";
-import { Ago, Avatar, Countdown, LongList, Name, Peer, State, announce, count, halfMinute, html, local, second, span, visible } from "./ui.js";
+import { Ago, Avatar, Countdown, LongList, Name, Peer, State, announce, count, halfMinute, html, local, second, span, toast, visible } from "./ui.js";
 import { agentPath, conversationPath, requestPath, route } from "./router.js";
 import { agents, conversations, eventAt, findMore, heardAt, link, loadOlder, loaded, olderLeft, peers, requests, retryNow, typing, unseen } from "./store.js";
 
@@ -38,7 +38,7 @@ export function Conversations() {
   const ringing = [...requests.value.values()].filter((r) => r.state === "ringing");
   useEffect(() => {
     const text = filterText.value.trim();
-    if (text.length < 2 || olderLeft.value === 0) return;
+    if (text.length < 2 || !olderLeft.value) return;
     const timer = setTimeout(() => void findMore(text), 250);
     return () => clearTimeout(timer);
   }, [filterText.value]);
@@ -50,9 +50,9 @@ export function Conversations() {
       <h3 class="group">Active <span class="group-count">${active.length}</span></h3>
       ${active.length === 0 && html`<p class="empty">${!loaded.value ? "Loading…" : filterText.value ? "No active conversation has these words." : "Nobody talks now."}</p>`}
       <${LongList} items=${active} row=${conversationRow} id=${idOf} rowHeight=${conversationHeight} label="Active conversations" />
-      <h3 class="group">Closed <span class="group-count">${closed.length + (filterText.value ? 0 : olderLeft.value)}</span></h3>
+      <h3 class="group">Closed <span class="group-count">${closed.length}${olderLeft.value && !filterText.value ? "+" : ""}</span></h3>
       <${LongList} items=${closed} row=${conversationRow} id=${idOf} rowHeight=${conversationHeight} label="Closed conversations" />
-      ${olderLeft.value > 0 && !filterText.value && html`<button class="more" onClick=${() => void loadOlder()}>Show more of ${count(olderLeft.value, "older one")}</button>`}
+      ${olderLeft.value && !filterText.value && html`<button class="more" onClick=${() => void loadOlder().catch(() => toast("The daemon does not answer"))}>Show older ones</button>`}
     </div>
   </nav>`;
 }

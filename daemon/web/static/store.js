@@ -23,6 +23,7 @@ import { openStream } from "./stream.js";
 const tokenKey = "duo.token";
 const seenKey = "duo.seen";
 const pageSize = 500; // items in one answer, the most that the daemon gives
+const mostPages = 10; // of one list: of conversations in which nobody has spoken for long, hardly any is active
 const maxAgents = 5000;
 const firstConversations = 100; // of those that are over
 const maxActive = 2000;
@@ -50,8 +51,8 @@ export const agents = signal(new Map());
 export const conversations = signal(new Map());
 /** Whether the lists were fetched since the page was opened. */
 export const loaded = signal(false);
-/** How many conversations that are over the daemon has and the page has not fetched. */
-export const olderLeft = signal(0);
+/** Whether the daemon may have conversations that are over which the page has not fetched. */
+export const olderLeft = signal(false);
 /** By id: the open ones, and those that ended within the last minute. @type {import("./vendor/preact.js").Signal<Map<string, Request>>} */
 export const requests = signal(new Map());
 /** @type {import("./vendor/preact.js").Signal<Peer[]>} */
@@ -349,15 +350,15 @@ async function refresh() {
   if (results.some((r) => r.status === "fulfilled")) loaded.value = true;
 }
 
-/** @param {string} path with its query @param {string} field of the answer @param {number} most @returns {Promise<{items: any[], more: number}>} */
+/** Fetches a list, as far as it is worth it. @param {string} path with its query @param {string} field of the answer @param {number} most @returns {Promise<{items: any[], more: number}>} */
 async function pages(path, field, most) {
   const items = [];
   let cursor = "";
-  for (;;) {
+  for (let n = 1; ; n++) {
     const limit = Math.min(pageSize, most - items.length);
     const page = await ask("GET", `${path}${path.includes("?") ? "&" : "?"}limit=${limit}${cursor && "&cursor=" + encodeURIComponent(cursor)}`);
     items.push(...page[field]);
-    if (!page.next || items.length >= most) return { items, more: page.more ?? 0 };
+    if (!page.next || items.length >= most || n >= mostPages) return { items, more: page.more ?? 0 };
     cursor = page.next;
   }
 }
@@ -370,14 +371,19 @@ async function loadAgents() {
 let older = firstConversations;
 
 async function loadConversations() {
+  if (conversations.value.size === 0) { // something to see at once
+    const { items } = await pages("/v1/conversations", "conversations", firstConversations);
+    conversations.value = new Map(items.map((c) => [c.id, c]));
+  }
   const [active, damaged, closed] = await Promise.all([
     pages("/v1/conversations?status=active", "conversations", maxActive),
     pages("/v1/conversations?status=damaged", "conversations", pageSize),
     pages("/v1/conversations?status=closed", "conversations", older),
   ]);
   batch(() => {
-    olderLeft.value = closed.more;
-    conversations.value = new Map([...active.items, ...damaged.items, ...closed.items].map((c) => [c.id, c]));
+    olderLeft.value = closed.more > 0;
+    const open = [...followed.keys()].flatMap((id) => conversations.value.get(id) ?? []); // however old
+    conversations.value = new Map([...open, ...active.items, ...damaged.items, ...closed.items].map((c) => [c.id, c]));
     rememberAll();
   });
 }
