@@ -226,7 +226,8 @@ func (h *host) open(opts Options) error {
 	h.openWaker()
 	standings, err := standing.Open(h.home, time.Now)
 	if err != nil { // who is blocked must not be let in
-		return errors.Join(err, x.Close())
+		refusal := api.Errorf(api.BadConfig, "%w: it says who is muted and blocked here; repair it, or remove it to let everybody do all", err)
+		return errors.Join(refusal.WithNext("cat '%s'", h.home.StandingsPath()), x.Close())
 	}
 	h.router.Heed(standings)
 	h.desk = desk.New(desk.Parts{

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/claude-duo/duo/daemon"
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/daemontest"
 	"github.com/claude-duo/duo/maildir/envelope"
@@ -495,8 +496,24 @@ func TestStandingsLast(t *testing.T) {
 	}
 }
 
+// TestABrokenFile: the daemon does not start and let in whoever is blocked.
+func TestABrokenFile(t *testing.T) {
+	h := newHost(t, "Nova")
+	h.stand("Nova", "blocked", "")
+	h.Stop()
+	path := h.Home().StandingsPath()
+	good, err := os.ReadFile(path)
+	must(t, err)
+	must(t, os.WriteFile(path, good[:len(good)-3], 0o600))
+	err = daemon.Run(t.Context(), daemon.Options{Dir: h.Dir})
+	wantCode(t, "start", err, api.BadConfig)
+	must(t, os.WriteFile(path, good, 0o600))
+	h.Start()
+	wantCode(t, "repaired", h.say("Nova", draft{Type: envelope.Create, Topic: "x"}), api.Blocked)
+}
+
 // TestACrashInBetween: what was not written down when the daemon ended is at the next
-// start, once, and a file that cannot be read keeps the daemon from starting.
+// start, once.
 func TestACrashInBetween(t *testing.T) {
 	h := newHost(t, "Atlas", "Nova")
 	one, two := h.create("Atlas", "Nova"), h.create("Atlas", "Nova")
