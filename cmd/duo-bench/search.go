@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
@@ -31,7 +32,18 @@ type corpus struct {
 	home     *maildir.Home
 	messages int
 	logs     int64 // bytes
-	took     time.Duration
+	took     time.Duration // to read them for the index
+	worked   time.Duration // processor time of that
+}
+
+// worked is the processor time that this process has used, which its neighbours change less
+// than how long something takes.
+func worked() time.Duration {
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		return 0
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
 // corpus makes the home that the rows of search share, and reads it once for the index.
@@ -47,10 +59,10 @@ func (b *bench) corpus(ctx context.Context) (*corpus, error) {
 	if err := c.write(); err != nil {
 		return nil, err
 	}
-	start := time.Now()
+	start, before := time.Now(), worked()
 	x, stop := c.open(ctx)
 	x.Settle(ctx)
-	c.took = time.Since(start)
+	c.took, c.worked = time.Since(start), worked()-before
 	lag := x.Behind()
 	stop()
 	if lag != (api.Lag{}) || ctx.Err() != nil {
@@ -143,7 +155,7 @@ func wordOf(n uint64) string {
 	}
 }
 
-// indexing measures how fast logs are read for the first time, beside reading them alone.
+// indexing measures how fast logs are read for the first time.
 func indexing(ctx context.Context, b *bench) (result, error) {
 	c, err := b.corpus(ctx)
 	if err != nil {
@@ -155,7 +167,8 @@ func indexing(ctx context.Context, b *bench) (result, error) {
 	}
 	seconds := c.took.Seconds()
 	return result{
-		duo:   fmt.Sprintf("%s, %.1f MB/s", rate(float64(c.messages)/seconds), float64(c.logs)/1e6/seconds),
+		duo: fmt.Sprintf("%s, %.1f MB/s; %s of processor time", rate(float64(c.messages)/seconds), float64(c.logs)/1e6/seconds,
+			rate(float64(c.messages)/c.worked.Seconds())),
 		floor: fmt.Sprintf("%d messages, logs of %.0f MB", c.messages, float64(c.logs)/1e6),
 		ratio: fmt.Sprintf("index of %.0f MB, %.2f × the logs", float64(index)/1e6, float64(index)/float64(c.logs)), ok: true,
 	}, nil
@@ -199,10 +212,10 @@ func searching(ctx context.Context, b *bench) (result, error) {
 	x.Settle(ctx)
 	r := rand.New(rand.NewPCG(3, 4))
 	took := make(map[string]samples)
-	var all samples
+	var all, work samples
 	for range max(20, min(200, int(200*b.scale))) {
 		for _, a := range asked(r) {
-			start := time.Now()
+			start, before := time.Now(), worked()
 			q, err := search.Parse(api.Search{Query: a.query}, start)
 			if err != nil {
 				return result{}, err
@@ -210,8 +223,9 @@ func searching(ctx context.Context, b *bench) (result, error) {
 			if _, err := x.Find(ctx, q, envelope.Address{}, 20, ""); err != nil {
 				return result{}, fmt.Errorf("search %q: %w", a.query, err)
 			}
-			took[a.kind] = append(took[a.kind], time.Since(start))
-			all = append(all, time.Since(start))
+			spent := worked() - before
+			took[a.kind] = append(took[a.kind], spent)
+			all, work = append(all, time.Since(start)), append(work, spent)
 		}
 	}
 	var parts []string
@@ -220,8 +234,9 @@ func searching(ctx context.Context, b *bench) (result, error) {
 	}
 	slices.Sort(parts)
 	return result{
-		duo: fmt.Sprintf("p50 %.1f ms, p99 %.1f ms", ms(all.quantile(0.5)), ms(all.quantile(0.99))), floor: "-",
-		ratio: strings.Join(parts, ", "), ok: all.quantile(0.99) < 100*time.Millisecond,
+		duo:   fmt.Sprintf("p50 %.1f ms, p99 %.1f ms", ms(all.quantile(0.5)), ms(all.quantile(0.99))),
+		floor: fmt.Sprintf("%.1f and %.1f ms of processor time", ms(work.quantile(0.5)), ms(work.quantile(0.99))),
+		ratio: "by kind " + strings.Join(parts, ", "), ok: all.quantile(0.99) < 100*time.Millisecond,
 	}, nil
 }
 
