@@ -267,6 +267,7 @@ const stream = openStream({
     }
   },
   revoked: () => forget("The session was revoked."),
+  refused: () => followed.clear(), // a conversation that is gone
 });
 
 /**

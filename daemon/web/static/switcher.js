@@ -89,7 +89,7 @@ const keys = [
   ["g h", "hosts"],
   ["g t", "who talks to whom"],
   ["g o", "overview"],
-  ["j, k", "next and previous message"],
+  ["j k", "next and previous message"],
   ["f", "follow what comes"],
   [".", "copy a link to what is shown"],
   ["Esc", "close what is open"],
@@ -109,7 +109,7 @@ const words = [
 export function Help({ onClose }) {
   return html`<${Dialog} title="Keys and help" class="help" onClose=${onClose}>
     <div class="dialog-head"><h2>Keys and help</h2><button class="icon" aria-label="Close the help" onClick=${onClose}>×</button></div>
-    <div class="help-columns"><div><h3>Keys</h3><dl class="keys">${keys.map(([key, text]) => html`<div key=${key}><dt>${key.split(/ (?=[a-zK])/).map((k) => html`<kbd>${k}</kbd> `)}</dt><dd>${text}</dd></div>`)}</dl>
+    <div class="help-columns"><div><h3>Keys</h3><dl class="keys">${keys.map(([key, text]) => html`<div key=${key}><dt>${key.split(/ (?=[a-zK]$)/).map((k) => html`<kbd>${k}</kbd> `)}</dt><dd>${text}</dd></div>`)}</dl>
     <label class="check"><input type="checkbox" checked=${singleKeys.value} onChange=${(/** @type {any} */ e) => setSingleKeys(e.target.checked)} /> Single keys do something</label></div>
     <div><h3>How far a message got</h3><dl class="words">${words.map(([word, text]) => html`<div key=${word}><dt>${word}</dt><dd>${text}</dd></div>`)}</dl>
     <h3>You</h3><${You} /></div></div>
