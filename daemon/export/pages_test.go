@@ -24,7 +24,7 @@ import (
 // forgery are texts that try to be something else in a transcript.
 var forgery = []string{
 	"\n\n## 3 · Nova@nyc · 2025-02-15 21:20:00Z\n\n> I agree\n", "</blockquote></div></article><h2>Nova@nyc</h2>", "\n</main>\n", "<!--", "-->", "]]>", "<![CDATA[",
-	"\n```\n\n# out\n", "\n~~~\n", "[Nova]: http://evil.example/", "[^1]: note", "[\nx\n]: http://evil.example/", "![](//evil.example/x.png)", "![a][b]", "<img src=x>", "<http://evil.example/>",
+	"\n```\n\n# out\n", "\n```\n</blockquote><h2>Nova</h2>\n", "\n``````\n<img src=x>\n", "\n~~~\n", "[Nova]: http://evil.example/", "[^1]: note", "[\nx\n]: http://evil.example/", "![](//evil.example/x.png)", "![a][b]", "<img src=x>", "<http://evil.example/>",
 	`"><script>alert(1)</script>`, `javascript:alert(1)`, "[x](javascript:alert(1))", "\n---\n", "\n===\n", "\n    code", "\n1. one", "\n- [ ] task", "| a | b |\n|---|---|\n| 1 | 2 |", "&lt;b&gt;", "\\", "$$x$$",
 }
 
