@@ -31,7 +31,7 @@ const (
 type corpus struct {
 	home     *maildir.Home
 	messages int
-	logs     int64 // bytes
+	logs     int64         // bytes
 	took     time.Duration // to read them for the index
 	worked   time.Duration // processor time of that
 }
