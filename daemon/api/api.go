@@ -43,8 +43,9 @@ type Agent struct {
 	LastSeen     int64    `json:"lastSeen,omitempty"` // Unix milliseconds
 	Open         int      `json:"open"`               // conversations that are not closed
 	Unread       int      `json:"unread"`
-	Listening    bool     `json:"listening"`      // has a live stream
-	Wake         string   `json:"wake,omitempty"` // how it learns of what comes: push, turn-end, manual or none; empty where that is not known
+	Listening    bool     `json:"listening"`       // has a live stream
+	Wake         string   `json:"wake,omitempty"`  // how it learns of what comes: push, turn-end, manual or none; empty where that is not known
+	Waits        []Wait   `json:"waits,omitempty"` // for what it waits, the latest first; not in lists
 	Unregistered bool     `json:"unregistered,omitempty"`
 	Human        bool     `json:"human,omitempty"`    // it is the person who runs this host
 	Standing     string   `json:"standing,omitempty"` // what it may do here: none (it may do all), muted or blocked
@@ -65,6 +66,15 @@ type Standing struct {
 	Standing string `json:"standing"`
 	Reason   string `json:"reason,omitempty"` // one line for everybody, at most 500 bytes
 	Until    int64  `json:"until,omitempty"`  // Unix milliseconds, 0 for until it is changed
+}
+
+// Wait tells that an agent waits for others: that its call is answered, or its last word in
+// a conversation.
+type Wait struct {
+	For          []string `json:"for"`                    // addresses, at most 5
+	Conversation string   `json:"conversation,omitempty"` // reference
+	Request      string   `json:"request,omitempty"`      // reference of a call, instead of a conversation
+	Since        int64    `json:"since"`                  // Unix milliseconds
 }
 
 // How an agent learns of what comes for it.

@@ -449,6 +449,21 @@ func (r *reader) open() (n int) {
 	return n
 }
 
+// goingOn lists conversations that go on, at most so many.
+func (r *reader) goingOn(most int) (ids []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, m := range r.marks {
+		if len(ids) == most {
+			break
+		}
+		if !m.over {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // unread counts what waiting lists, and for an empty name the signals that wait.
 func (r *reader) unread(conversation string) (n int) {
 	r.mu.Lock()

@@ -130,6 +130,16 @@ func (d *Deliverer) Open(agent string) int {
 	return r.open()
 }
 
+// GoingOn lists conversations of an agent that are not over for it, at most so many.
+func (d *Deliverer) GoingOn(agent string, most int) []string {
+	r, err := d.reader(agent)
+	if err != nil {
+		return nil
+	}
+	d.fitAll(r)
+	return r.goingOn(most)
+}
+
 // Shown is the highest line of a conversation that an agent was shown.
 func (d *Deliverer) Shown(agent, conversation string) int64 {
 	r, err := d.reader(agent)

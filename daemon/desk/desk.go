@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/call"
 	"github.com/claude-duo/duo/daemon/conv"
 	"github.com/claude-duo/duo/daemon/deliver"
 	"github.com/claude-duo/duo/daemon/ledger"
@@ -37,6 +38,8 @@ type Calls interface {
 	Refs() *maildir.Refs
 	// Told is what an agent is told of the call that a reference means.
 	Told(agent envelope.Address, ref string) (*envelope.Envelope, error)
+	// List is the requests of an agent of which something can still come, oldest first.
+	List(agent envelope.Address) []call.Request
 }
 
 // Queue tells of what was queued for other hosts; daemon/courier does.

@@ -87,12 +87,16 @@ type nameInput struct {
 	Name string `path:"name" doc:"a name or an address"`
 }
 
-func (s *Server) agent(_ context.Context, _ caller, in nameInput) (api.Agent, error) {
-	who, err := s.Roster.Resolve(in.Name)
+func (s *Server) agent(ctx context.Context, who caller, in nameInput) (api.Agent, error) {
+	found, err := s.Roster.Resolve(in.Name)
 	if err != nil {
 		return api.Agent{}, err
 	}
-	return s.Desk.Who(who)
+	a, err := s.Desk.Who(found)
+	if isOwn := onlyItself(who, found.Address.Name) == nil; err == nil && isOwn && found.Address.Host == s.Home.Host.Name {
+		a.Waits = s.Desk.Waits(ctx, found.Address.Name) // which tells of conversations that may be none of others' business
+	}
+	return a, err
 }
 
 func (s *Server) unregister(_ context.Context, who caller, in nameInput) (api.Agent, error) {
@@ -115,7 +119,9 @@ func (s *Server) me(ctx context.Context, who caller, _ none) (api.Agent, error) 
 		return api.Agent{}, err
 	}
 	s.Desk.Settle(ctx)
-	return s.Desk.Agent(c), nil
+	a := s.Desk.Agent(c)
+	a.Waits = s.Desk.Waits(ctx, c.Name)
+	return a, nil
 }
 
 func (s *Server) presence(_ context.Context, who caller, _ none) (api.Presence, error) {

@@ -2,7 +2,9 @@ package httpd_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 	"testing"
 
@@ -170,4 +172,67 @@ func TestReceiptsAreGathered(t *testing.T) {
 		t.Errorf("got %d frames of %d steps, want them gathered", frames, steps)
 	}
 	t.Logf("%d frames", frames)
+}
+
+// TestWaits: an agent waits where it has had the last word, and for its call to be
+// answered; what concerns it alone is told to no other agent.
+func TestWaits(t *testing.T) {
+	o := newOutside(t, "", "Atlas", "Nova", "Sage", "Rio")
+	h := o.host
+	for _, name := range []string{"Nova", "Sage"} { // a call rings where somebody listens
+		h.subscribe(name, api.StreamRequest{})
+	}
+	first := h.create("Atlas", "first", "Nova", "Sage")
+	second := h.create("Atlas", "second", "Nova")
+	h.create("Atlas", "nothing said", "Nova")
+	closed := h.create("Atlas", "closed", "Nova")
+	for _, id := range []string{first, second, closed} {
+		h.send("Atlas", id, "well?")
+	}
+	h.Post("Atlas", &draft{Type: envelope.Close, Conversation: closed})
+	h.send("Nova", second, "yes")
+	called, err := h.As("Atlas").Call(context.Background(), &draft{Type: envelope.Call, To: []string{"Sage"}, Topic: "now"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(name string) string { return h.Home().Address(name).String() }
+	waits := func(token, name string) []string {
+		t.Helper()
+		resp, body := o.with(token, "GET /v1/agents/"+name, "")
+		var a api.Agent
+		if err := json.Unmarshal(body, &a); err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("got %s %s", resp.Status, body)
+		}
+		var list []string
+		for _, w := range a.Waits {
+			if w.Since == 0 {
+				t.Errorf("got %+v, want since when", w)
+			}
+			list = append(list, fmt.Sprint(w.Conversation, w.Request, " ", w.For))
+		}
+		slices.Sort(list)
+		return list
+	}
+	ref := func(id string) string {
+		t.Helper()
+		found, err := h.As("").Find(context.Background(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found.Conversation.Ref
+	}
+	want := []string{fmt.Sprint(ref(first), " ", []string{at("Nova"), at("Sage")}), fmt.Sprint(called.Request.Ref, " ", []string{at("Sage")})}
+	watcher := o.token("").Text
+	if got := waits(watcher, "Atlas"); !slices.Equal(got, want) {
+		t.Errorf("Atlas: got %q, want %q", got, want)
+	}
+	if got, want := waits(watcher, "Nova"), []string{fmt.Sprint(ref(second), " ", []string{at("Atlas")})}; !slices.Equal(got, want) {
+		t.Errorf("Nova: got %q, want %q", got, want)
+	}
+	if got := waits(o.own("Atlas"), "Atlas"); !slices.Equal(got, want) {
+		t.Errorf("Atlas of itself: got %q, want %q", got, want)
+	}
+	if got := waits(o.own("Rio"), "Atlas"); len(got) > 0 {
+		t.Errorf("Atlas, as another agent asks: got %q, want nothing", got)
+	}
 }
