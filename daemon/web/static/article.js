@@ -182,7 +182,7 @@ export function Article({ m, conversation, first, current, quoted, progress }) {
   const kind = isMessage ? `said ${hue(m.from)}${first ? " first" : ""}` : "event";
   return html`<article id=${"m" + m.seq} data-seq=${m.seq} tabindex=${current ? 0 : -1} class=${`line ${kind}${current ? " current" : ""}`}
       aria-label=${`${m.seq}, ${visible(local(m.from))}, ${clock(m.timestamp)}`} aria-current=${current ? "true" : undefined}>
-    <a class="seq" href=${conversationPath(conversation, m.seq)} title=${exact(m.timestamp)} aria-label=${`Link to message ${m.seq}`}>${m.seq}</a>
+    <a class="seq" href=${conversationPath(conversation, m.seq)} title=${isMessage && !first ? exact(m.timestamp) : undefined} aria-label=${`Link to message ${m.seq}`}>${m.seq}</a>
     ${isMessage
       ? html`<${Said} m=${m} conversation=${conversation} first=${first} quoted=${quoted} /><${Delivery} m=${m} progress=${progress} />`
       : html`<p class="what">${sentence(m)} <${Clock} at=${m.timestamp} /></p>`}

@@ -26,8 +26,9 @@ export function Lines({ log, conversation, current, wanted, progress }) {
   const box = useRef(/** @type {HTMLElement|null} */ (null));
   const { messages } = log.span.value;
   const following = log.following.value;
-  const pin = pinned(box.current); // where things stand before this change
   const target = wanted.value;
+  const drawn = useRef(messages);
+  const pin = drawn.current === messages || target || following ? null : pinned(box.current); // where things stand before this change
 
   useLayoutEffect(() => {
     const scroller = /** @type {HTMLElement} */ (box.current);
@@ -38,6 +39,7 @@ export function Lines({ log, conversation, current, wanted, progress }) {
       article.focus({ preventScroll: true });
     } else if (following) toEnd(scroller);
     else hold(scroller, pin);
+    drawn.current = messages;
   }, [messages, target]);
 
   useLayoutEffect(() => {

@@ -5,9 +5,10 @@
 
 import { signal, batch } from "./vendor/preact.js";
 
-/** How many messages a window holds, and how many come at a time. */
-export const MAX = 240;
-export const PAGE = 60;
+/** How many messages a window holds, how many it begins with, and how many come at a time after that. */
+const MAX = 240;
+const FIRST = 40;
+const PAGE = 60;
 
 /**
  * @typedef {{agent: string, state: string, why?: string}} Recipient
@@ -31,7 +32,7 @@ export const PAGE = 60;
  * @param {Message[]} older in order
  * @returns {Span}
  */
-export function prepend(span, older) {
+function prepend(span, older) {
   const begin = span.messages[0]?.seq ?? Infinity;
   const fresh = older.filter((m) => m.seq < begin);
   return { ...span, messages: [...fresh, ...span.messages].slice(0, MAX) };
@@ -43,7 +44,7 @@ export function prepend(span, older) {
  * @param {Message[]} newer in order
  * @returns {Span}
  */
-export function append(span, newer) {
+function append(span, newer) {
   const end = span.messages.at(-1)?.seq ?? 0;
   const fresh = newer.filter((m) => m.seq > end);
   const last = Math.max(span.last, fresh.at(-1)?.seq ?? 0);
@@ -84,7 +85,7 @@ export class LogWindow {
   async open(seq) {
     const mine = ++this.generation;
     this.loading.value = "open";
-    const page = await this.ask(`${seq ? `at=${seq}&` : ""}limit=${PAGE}`, mine);
+    const page = await this.ask(`${seq ? `at=${seq}&` : ""}limit=${FIRST}`, mine);
     if (!page) return false;
     batch(() => {
       this.loading.value = "";
@@ -196,11 +197,13 @@ export class LogWindow {
   /** Reads the window again, for what has changed of its messages, and goes on to the end of the log. */
   async refresh() {
     const mine = this.generation;
-    for (let from = this.begin; from !== 0 && from <= this.end; from += PAGE) {
+    for (let from = this.begin; from !== 0 && from <= this.end;) {
       const page = await this.ask(`after=${from - 1}&limit=${PAGE}`, mine);
-      if (!page) return;
+      const last = page?.messages.at(-1);
+      if (!page || !last) return;
       const fresh = new Map(page.messages.map((m) => [m.seq, m]));
       this.span.value = { ...this.span.value, messages: this.span.value.messages.map((m) => fresh.get(m.seq) ?? m) };
+      from = last.seq + 1;
     }
     await this.heard(0);
   }
