@@ -187,3 +187,36 @@ func TestMailboxesAreReadByPython(t *testing.T) {
 		compareMail(rt, py.read(rt, write(rt, home, export.Mbox, id)), wantMail(home, all))
 	})
 }
+
+// What duo knows of a line stands in headers, and what happened in sentences.
+func TestHeadersOfDuo(t *testing.T) {
+	t.Parallel()
+	py := startPython(t)
+	home := newHome(t, filepath.Join(t.TempDir(), "h"), "nyc")
+	nova := home.Address("Nova")
+	id, all := talk(t, home, "T", []string{"Atlas", "Nova"},
+		&envelope.Envelope{Content: "one", After: envelope.Int(1)},
+		&envelope.Envelope{Content: "two", From: nova, After: envelope.Int(1), Auto: true, Data: []byte(`{"a":1}`)},
+		&envelope.Envelope{Type: envelope.Leave, From: nova, Reason: "done\u202e"},
+	)
+	got := py.read(t, write(t, home, export.Mbox, id))
+	for i, want := range []map[string]string{
+		{"X-Duo-Type": "system/create"},
+		{"X-Duo-Type": "message", "X-Duo-After": "1"},
+		{"X-Duo-Type": "message", "X-Duo-After": "1", "X-Duo-Crossed": "2", "X-Duo-Auto": "yes"},
+		{"X-Duo-Type": "leave"},
+	} {
+		want["X-Duo-Conversation"], want["X-Duo-Seq"], want["X-Duo-Timestamp"] = id, fmt.Sprint(i+1), fmt.Sprint(all[i].Timestamp)
+		if diff := cmp.Diff(want, got[i].Headers); diff != "" {
+			t.Errorf("message %d (-want +got):\n%s", i+1, diff)
+		}
+	}
+	for i, want := range map[int]string{0: "Atlas@nyc created the conversation with Nova@nyc.\n", 3: "Nova@nyc left: done\u202e\n"} {
+		if got[i].Text != want {
+			t.Errorf("message %d: got %q, want %q", i+1, got[i].Text, want)
+		}
+	}
+	if data := got[2].Files; len(data) != 1 || data[0] != (mailFile{"data.json", "application/json", sum(`{"a":1}`), 7}) {
+		t.Errorf("data: got %+v", data)
+	}
+}
