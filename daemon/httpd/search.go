@@ -2,8 +2,6 @@ package httpd
 
 import (
 	"context"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
@@ -40,11 +38,15 @@ func (s *Server) search(ctx context.Context, who caller, in searchInput) (api.Hi
 			}
 		}
 	}
-	reader := envelope.Address{}
-	if who.own {
-		reader = s.Home.Address(who.agent)
+	return s.Search.Find(ctx, q, s.reader(who), in.Limit, in.Cursor)
+}
+
+// reader is the agent of a caller who sees only what concerns it, else the zero address.
+func (s *Server) reader(who caller) envelope.Address {
+	if !who.own {
+		return envelope.Address{}
 	}
-	return s.Search.Find(ctx, q, reader, in.Limit, in.Cursor)
+	return s.Home.Address(who.agent)
 }
 
 type talkInput struct {
@@ -59,13 +61,7 @@ func (s *Server) talk(ctx context.Context, who caller, in talkInput) (api.Talk, 
 			return api.Talk{}, err
 		}
 	}
-	t, err := s.Search.Talk(ctx, since)
-	if who.own {
-		me := s.Home.Address(who.agent).String()
-		t.Pairs = slices.DeleteFunc(t.Pairs, func(p api.Pair) bool { return !strings.EqualFold(p.From, me) && !strings.EqualFold(p.To, me) })
-		t.More = 0
-	}
-	return t, err
+	return s.Search.Talk(ctx, since, s.reader(who))
 }
 
 type sqlInput struct{ withBody }

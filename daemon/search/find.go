@@ -33,6 +33,8 @@ func (x *Index) Find(ctx context.Context, q *Query, reader envelope.Address, lim
 	if err != nil {
 		return api.Hits{}, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, sqlTime)
+	defer cancel()
 	f := finder{Query: q, ctx: ctx, db: read, reader: reader, ref: x.ref}
 	hits, err := f.find(show.Limit(limit), at)
 	if err != nil {

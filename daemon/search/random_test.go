@@ -181,7 +181,7 @@ func talk(t *rapid.T, c *corpus, ids []string) map[string]api.Pair {
 
 // sameTalk holds who has written to whom as the index counts it against what the logs say.
 func sameTalk(t *rapid.T, c *corpus, x index, ids []string) {
-	got, err := x.Talk(context.Background(), time.UnixMilli(0))
+	got, err := x.Talk(context.Background(), time.UnixMilli(0), envelope.Address{})
 	if err != nil {
 		t.Fatal(err)
 	}
