@@ -30,6 +30,14 @@ type violation struct {
 	}
 }
 
+func (v violation) String() string {
+	text := v.ID + ": " + v.Help
+	for _, n := range v.Nodes {
+		text += "\n" + n.HTML + "\n" + n.FailureSummary
+	}
+	return text
+}
+
 // violations are those of WCAG 2.2 AA and of good practice in what the tab shows.
 func (p *tab) violations() []violation {
 	p.t.Helper()
@@ -47,9 +55,7 @@ func (p *tab) accessible(view string) {
 	for _, l := range []look{desk, night} {
 		p.look(l)
 		for _, v := range p.violations() {
-			for _, n := range v.Nodes {
-				p.t.Errorf("%s, %s: %s: %s\n%s\n%s", view, map[bool]string{false: "light", true: "dark"}[l.dark], v.ID, v.Help, n.HTML, n.FailureSummary)
-			}
+			p.t.Errorf("%s, %s: %s", view, map[bool]string{false: "light", true: "dark"}[l.dark], v)
 		}
 	}
 	p.look(desk)

@@ -16,11 +16,13 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/dom"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"github.com/claude-duo/duo/daemon/daemontest"
 )
@@ -132,6 +134,13 @@ func (b *browser) newTab(t testing.TB, origin string, l look) *tab {
 }
 
 const reportViolations = `addEventListener("securitypolicyviolation", e => console.error("policy violated: " + e.violatedDirective + " by " + (e.blockedURI || e.sample)))`
+
+// during lets a part of the test fail for what is wrong while it runs.
+func (p *tab) during(t testing.TB) {
+	whole := p.t
+	p.t = t
+	t.Cleanup(func() { p.t = whole })
+}
 
 // look changes what the person's system wants.
 func (p *tab) look(l look) {
@@ -358,13 +367,19 @@ func callOn[T any](e element, function string) T {
 // shows waits until the element has a text.
 func (e element) shows(text string) {
 	e.p.t.Helper()
-	e.p.until(e.what+" shows "+quoted(text), func() bool { return strings.Contains(e.text(), text) })
+	e.p.until(e.what+" shows "+quoted(text), func() bool { return e.has(text) })
 }
 
 // hides waits until the element does not have a text.
 func (e element) hides(text string) {
 	e.p.t.Helper()
-	e.p.until(e.what+" hides "+quoted(text), func() bool { return !strings.Contains(e.text(), text) })
+	e.p.until(e.what+" hides "+quoted(text), func() bool { return !e.has(text) })
+}
+
+// has reports whether the element shows a text, whatever its look makes of capitals.
+func (e element) has(text string) bool {
+	e.p.t.Helper()
+	return strings.Contains(strings.ToLower(e.text()), strings.ToLower(text))
 }
 
 // text is what the element shows, its lines joined by spaces.
@@ -393,18 +408,41 @@ func (e element) write(text string) {
 	e.p.press(text)
 }
 
-// press presses keys, one after the other.
+// press presses keys, one after the other, as a keyboard does: what the page does with the
+// pressing of a key can keep its character from being written.
 func (p *tab) press(keys string, modifiers ...chromedp.Modifier) {
 	p.t.Helper()
-	if err := chromedp.Do(p.ctx, chromedp.KeyEvent(keys, chromedp.KeyModifiers(modifiers...))); err != nil {
-		p.t.Fatalf("press %q: %v", keys, err)
+	var held chromedp.Modifier
+	for _, m := range modifiers {
+		held |= m
+	}
+	for _, r := range keys {
+		key, ok := kb.Keys[r]
+		if !ok {
+			must(p, input.InsertText, input.InsertTextParams{Text: string(r)})
+			continue
+		}
+		event := input.DispatchKeyEventParams{
+			Type: input.DispatchKeyEventTypeRawKeyDown, Key: key.Key, Code: key.Code,
+			WindowsVirtualKeyCode: key.Windows, NativeVirtualKeyCode: key.Native, Modifiers: int64(held),
+		}
+		if key.Shift {
+			event.Modifiers |= int64(kb.ModifierShift)
+		}
+		if key.Print && held == 0 {
+			event.Type, event.Text, event.UnmodifiedText = input.DispatchKeyEventTypeKeyDown, key.Text, key.Unmodified
+		}
+		must(p, input.DispatchKeyEvent, event)
+		event.Type, event.Text, event.UnmodifiedText = input.DispatchKeyEventTypeKeyUp, "", ""
+		must(p, input.DispatchKeyEvent, event)
 	}
 }
 
 // focused is the name of what has the focus.
 func (p *tab) focused() string {
 	p.t.Helper()
-	return eval[string](p, `(e => e === document.body ? "" : (e.getAttribute("aria-label") || e.labels?.[0]?.innerText || e.innerText || e.placeholder || e.id))(document.activeElement)`)
+	name := eval[string](p, `(e => e === document.body ? "" : (e.getAttribute("aria-label") || e.labels?.[0]?.innerText || e.innerText || e.placeholder || e.id))(document.activeElement)`)
+	return strings.Join(strings.Fields(name), " ")
 }
 
 func must[P, R any](p *tab, command cdp.Command[P, R], params P) R {
@@ -427,3 +465,21 @@ func described(o *runtime.RemoteObject) string {
 }
 
 func quoted(text string) string { return daemontest.JSON(text) }
+
+// css waits for the one part of the page that a selector names: for what assistive
+// technology has no name for.
+func (p *tab) css(selector string) element {
+	p.t.Helper()
+	var found []cdp.NodeID
+	p.until("one "+selector, func() bool {
+		document, err := chromedp.Call(p.ctx, dom.GetDocument, dom.GetDocumentParams{})
+		if err != nil {
+			return false
+		}
+		all, err := chromedp.Call(p.ctx, dom.QuerySelectorAll, dom.QuerySelectorAllParams{NodeID: document.Root.NodeID, Selector: selector})
+		found = all.NodeIDs
+		return err == nil && len(found) == 1
+	})
+	node := must(p, dom.DescribeNode, dom.DescribeNodeParams{NodeID: found[0]})
+	return element{p, node.Node.BackendNodeID, selector}
+}
