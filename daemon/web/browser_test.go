@@ -230,7 +230,9 @@ next:
 // open shows a page of the origin.
 func (p *tab) open(path string) {
 	p.t.Helper()
-	if err := chromedp.Do(p.ctx, chromedp.Navigate(p.origin+path)); err != nil {
+	ctx, done := p.bounded()
+	defer done()
+	if err := chromedp.Do(ctx, chromedp.Navigate(p.origin+path)); err != nil {
 		p.t.Fatalf("open %q: %v", path, err)
 	}
 }
@@ -246,7 +248,9 @@ func eval[T any](p *tab, expression string) T {
 }
 
 func tryEval[T any](p *tab, expression string) (T, error) {
-	return chromedp.Run(p.ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+	ctx, done := p.bounded()
+	defer done()
+	return chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 }
 
 // wait waits until an expression in the page is true.
@@ -270,7 +274,15 @@ func (p *tab) hides(text string) {
 	p.wait("!document.body.innerText.includes(" + quoted(text) + ")")
 }
 
-const patience = 20 * time.Second
+const (
+	patience = 20 * time.Second // until what a test waits for has happened
+	bound    = time.Minute      // of one command to the browser
+)
+
+// bounded is the context of one command: a page that is stuck fails its test.
+func (p *tab) bounded() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(p.ctx, bound)
+}
 
 func (p *tab) until(what string, condition func() bool) {
 	p.t.Helper()
@@ -323,13 +335,13 @@ func (p *tab) count(role, name string) int { return len(p.query(0, role, name)) 
 // page.
 func (p *tab) query(root cdp.BackendNodeID, role, name string) (found []element) {
 	if root == 0 {
-		document, err := chromedp.Call(p.ctx, dom.GetDocument, dom.GetDocumentParams{})
+		document, err := try(p, dom.GetDocument, dom.GetDocumentParams{})
 		if err != nil {
 			return nil // the page is just being replaced
 		}
 		root = document.Root.BackendNodeID
 	}
-	all, err := chromedp.Call(p.ctx, accessibility.QueryAXTree, accessibility.QueryAXTreeParams{BackendNodeID: root, Role: role})
+	all, err := try(p, accessibility.QueryAXTree, accessibility.QueryAXTreeParams{BackendNodeID: root, Role: role})
 	if err != nil {
 		return nil
 	}
@@ -349,12 +361,12 @@ func (p *tab) query(root cdp.BackendNodeID, role, name string) (found []element)
 func callOn[T any](e element, function string) T {
 	e.p.t.Helper()
 	var value T
-	object, err := chromedp.Call(e.p.ctx, dom.ResolveNode, dom.ResolveNodeParams{BackendNodeID: e.node})
+	object, err := try(e.p, dom.ResolveNode, dom.ResolveNodeParams{BackendNodeID: e.node})
 	if err != nil {
 		e.p.t.Fatalf("%s is gone: %v", e.what, err)
 	}
 	byValue := true
-	result, err := chromedp.Call(e.p.ctx, runtime.CallFunctionOn, runtime.CallFunctionOnParams{FunctionDeclaration: function, ObjectID: object.Object.ObjectID, ReturnByValue: &byValue})
+	result, err := try(e.p, runtime.CallFunctionOn, runtime.CallFunctionOnParams{FunctionDeclaration: function, ObjectID: object.Object.ObjectID, ReturnByValue: &byValue})
 	if err == nil && result.Result.Value != nil {
 		err = json.Unmarshal(result.Result.Value, &value)
 	}
@@ -396,7 +408,9 @@ func (e element) click() {
 		const box = this.getBoundingClientRect()
 		return [box.x + box.width / 2, box.y + box.height / 2]
 	}`)
-	if err := chromedp.Do(e.p.ctx, chromedp.MouseClickXY(middle[0], middle[1])); err != nil {
+	ctx, done := e.p.bounded()
+	defer done()
+	if err := chromedp.Do(ctx, chromedp.MouseClickXY(middle[0], middle[1])); err != nil {
 		e.p.t.Fatalf("click on %s: %v", e.what, err)
 	}
 }
@@ -447,11 +461,17 @@ func (p *tab) focused() string {
 
 func must[P, R any](p *tab, command cdp.Command[P, R], params P) R {
 	p.t.Helper()
-	result, err := chromedp.Call(p.ctx, command, params)
+	result, err := try(p, command, params)
 	if err != nil {
 		p.t.Fatalf("%s: %v", command.Method, err)
 	}
 	return result
+}
+
+func try[P, R any](p *tab, command cdp.Command[P, R], params P) (R, error) {
+	ctx, done := p.bounded()
+	defer done()
+	return chromedp.Call(ctx, command, params)
 }
 
 func described(o *runtime.RemoteObject) string {
@@ -472,11 +492,11 @@ func (p *tab) css(selector string) element {
 	p.t.Helper()
 	var found []cdp.NodeID
 	p.until("one "+selector, func() bool {
-		document, err := chromedp.Call(p.ctx, dom.GetDocument, dom.GetDocumentParams{})
+		document, err := try(p, dom.GetDocument, dom.GetDocumentParams{})
 		if err != nil {
 			return false
 		}
-		all, err := chromedp.Call(p.ctx, dom.QuerySelectorAll, dom.QuerySelectorAllParams{NodeID: document.Root.NodeID, Selector: selector})
+		all, err := try(p, dom.QuerySelectorAll, dom.QuerySelectorAllParams{NodeID: document.Root.NodeID, Selector: selector})
 		found = all.NodeIDs
 		return err == nil && len(found) == 1
 	})

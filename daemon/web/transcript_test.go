@@ -107,7 +107,7 @@ func TestDeliveryIsTold(t *testing.T) {
 	p.line(seq).shows("seen by Nova")
 	p.line(seq).shows("delivered to")
 	p.line(seq).hides("stored for")
-	if err := h.As("Vega").Shown(context.Background(), []api.Place{{Conversation: k.id, Seq: seq}}); err != nil {
+	if err := h.As("Vega").Shown(context.Background(), []api.Place{{Conversation: k.id, Seq: 1}, {Conversation: k.id, Seq: seq}}); err != nil {
 		t.Fatal(err)
 	}
 	p.line(seq).shows("seen by Nova, Vega")

@@ -31,6 +31,7 @@ const maxSeen = 3000; // conversations of which the page remembers what was look
 const staleAfter = 1500; // ms until what a line has made stale is fetched
 const maxStale = 16; // agents that are fetched one by one; the others wait for the next time that all are
 const peersEvery = 5000; // ms
+const checkWithin = 8000; // ms that an answer may take when a broken connection is made anew
 const agentsEvery = 15000; // ms: nothing tells that somebody begins to listen, or how it is woken
 const typingFor = 8000; // ms that somebody is held to be typing
 
@@ -260,7 +261,7 @@ const stream = openStream({
   lines: take,
   check: async () => {
     try {
-      session.value = await ask("GET", "/v1/session");
+      session.value = await ask("GET", "/v1/session", { signal: AbortSignal.timeout(checkWithin) });
       return true;
     } catch (err) {
       return /** @type {Problem} */ (err).code !== "unauthorized";
