@@ -102,11 +102,11 @@ func (a *app) named(home *maildir.Home, name string, self identity) (*identity, 
 }
 
 // program refuses that a program is the person who runs the host.
-func (self *identity) program() error {
-	if self == nil || !self.Human {
+func (i *identity) program() error {
+	if i == nil || !i.Human {
 		return nil
 	}
-	return api.Errorf(api.NotAllowed, "%s is the person who runs this host, and no program", self.Name).WithNext("duo register NAME")
+	return api.Errorf(api.NotAllowed, "%s is the person who runs this host, and no program", i.Name).WithNext("duo register NAME")
 }
 
 // isHuman reports whether a name is that of the person who runs the host.
