@@ -22,6 +22,8 @@ import { openStream } from "./stream.js";
 
 const tokenKey = "duo.token";
 const seenKey = "duo.seen";
+const answerWithin = 30000; // ms
+const checkWithin = 5000; // ms
 const pageSize = 500; // items in one answer, the most that the daemon gives
 const mostPages = 10; // of one list: of conversations in which nobody has spoken for long, hardly any is active
 const maxAgents = 5000;
@@ -91,7 +93,7 @@ export class Problem extends Error {
  * @returns {Promise<any>}
  */
 export async function ask(method, path, options = {}) {
-  const response = await fetchRaw(method, path, options);
+  const response = await fetchRaw(method, path, { ...options, signal: options.signal ?? AbortSignal.timeout(answerWithin) });
   return response.status === 204 ? null : response.json();
 }
 
@@ -115,7 +117,7 @@ export async function fetchRaw(method, path, options = {}) {
       body: options.body === undefined ? undefined : JSON.stringify(options.body),
     });
   } catch (err) {
-    if (options.signal?.aborted) throw err;
+    if (options.signal?.aborted && options.signal.reason?.name !== "TimeoutError") throw err;
     throw new Problem(0, { code: "away", detail: "the daemon does not answer", next: "duo up" });
   }
   if (response.ok) return response;
@@ -329,7 +331,7 @@ function advance(drafts, line) {
   const seq = /** @type {number} */ (line.seq);
   if (followed.has(id)) followed.set(id, Math.max(seq, followed.get(id) ?? 0));
   const c = drafts.conversations.read().get(id);
-  if (!c || line.type !== "message") wantConversation(id);
+  if (!c || line.type !== "message" || seq > c.lastSeq + 1) wantConversation(id); // it is not known how many turns are between
   if (!c || seq <= c.lastSeq) return;
   makeStale(c.participants);
   if (drafts.typing.read().get(id)?.has(line.from ?? "")) hearTyping(drafts, { type: "typing", conversation: id, from: line.from, off: true });
@@ -385,9 +387,15 @@ async function loadConversations() {
   batch(() => {
     olderLeft.value = closed.more > 0;
     const open = [...followed.keys()].flatMap((id) => conversations.value.get(id) ?? []); // however old
-    conversations.value = new Map([...open, ...active.items, ...damaged.items, ...closed.items].map((c) => [c.id, c]));
+    conversations.value = new Map([...open, ...active.items, ...damaged.items, ...closed.items].map((c) => [c.id, newer(c)]));
     rememberAll();
   });
+}
+
+/** What is known of a conversation where the stream was faster than an answer, else the answer. @param {Conversation} c */
+function newer(c) {
+  const known = conversations.peek().get(c.id);
+  return known && known.lastSeq > c.lastSeq ? known : c;
 }
 
 /** Fetches more of the conversations that are over. */

@@ -4,6 +4,7 @@
 
 const pingEvery = 5000; // ms between questions whether the daemon is there
 const patience = 16000; // ms of silence after which the connection counts as broken
+const openWithin = 6000; // ms for a connection to begin
 const firstGap = 400; // ms before coming again, doubled each time
 const maxGap = 5000; // ms
 const flushEvery = 100; // ms that lines are gathered in a flood; the first one is told at once
@@ -31,6 +32,7 @@ export function openStream(needs) {
   /** @type {WebSocket|null} */
   let socket = null;
   let running = false;
+  let checking = false;
   let failures = 0;
   let heard = 0;
   let timer = 0;
@@ -68,7 +70,7 @@ export function openStream(needs) {
 
   /** @param {WebSocket} ws */
   function probe(ws) {
-    if (Date.now() - heard > patience) {
+    if (Date.now() - heard > (ws.readyState === WebSocket.CONNECTING ? openWithin : patience)) {
       ws.onclose = null; // a close to a peer that is gone takes its time
       ws.close();
       void lost(0, "it has said nothing for too long");
@@ -114,10 +116,12 @@ export function openStream(needs) {
   }
 
   async function retry() {
-    if (!running || socket) return;
+    if (!running || socket || checking) return;
     clearTimeout(timer);
     tell("connecting", "", 0);
+    checking = true;
     const holds = await needs.check(); // a browser does not say why it was refused
+    checking = false;
     if (running && !socket && holds) connect();
   }
 
