@@ -23,7 +23,6 @@ import { openStream } from "./stream.js";
 const tokenKey = "duo.token";
 const seenKey = "duo.seen";
 const answerWithin = 30000; // ms
-const checkWithin = 5000; // ms
 const pageSize = 500; // items in one answer, the most that the daemon gives
 const mostPages = 10; // of one list: of conversations in which nobody has spoken for long, hardly any is active
 const maxAgents = 5000;
