@@ -88,7 +88,7 @@ func TestLongConversation(t *testing.T) {
 func (p *tab) timed(do string, seq int64) time.Duration {
 	p.t.Helper()
 	took := eval[float64](p, fmt.Sprintf(`(async () => {
-		const began = performance.now()
+		const began = performance.now();
 		%s
 		for (;;) {
 			const line = document.querySelector("article[data-seq='%d']")?.getBoundingClientRect()

@@ -53,7 +53,7 @@ export function Talk() {
       ${periods.map(([value, word]) => html`<option key=${value} value=${value}>${word}</option>`)}
       ${!periods.some(([value]) => value === since) && html`<option value=${since}>since ${visible(since)}</option>`}
     </select></label>
-    ${talk && html`<span class="quiet">${count(talk.total, "message")}, once for each recipient, among ${count(talk.people.length + talk.left, "agent")}</span>`}</div>
+    ${talk && html`<span class="quiet">${count(talk.total, "message")} among ${count(talk.people.length + talk.left, "agent")}, once for each recipient</span>`}</div>
     <${Failure} error=${problem.value} />
     ${behind > 0 && html`<p class="behind">${count(behind, "conversation")} ${behind === 1 ? "is" : "are"} not yet counted.</p>`}
     ${!talk ? !problem.value && html`<p class="quiet">Counting…</p>` : talk.people.length === 0 ? html`<p class="empty">Nobody has written to anybody in this time.</p>` : html`
