@@ -117,15 +117,10 @@ func (d *Desk) AgentAt(a envelope.Address) (api.Agent, error) {
 
 // stand adds what an agent may do.
 func (d *Desk) stand(a api.Agent, address envelope.Address) api.Agent {
-	a.Standing, a.Terms = standing.None, nil
 	if d.standing == nil {
-		return a
+		return show.Standing(a, standing.Standing{})
 	}
-	if s := d.standing(address); s.Word != "" {
-		a.Note = "" // which is a word to others
-		a.Standing, a.Terms = s.Word, &api.Terms{Reason: s.Reason, Until: s.Until, By: s.By.String(), At: s.At}
-	}
-	return a
+	return show.Standing(a, d.standing(address))
 }
 
 // Who describes an agent of this host or of another one. Of one that its host has not

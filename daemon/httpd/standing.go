@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/show"
 	"github.com/claude-duo/duo/daemon/standing"
 	"github.com/claude-duo/duo/maildir/card"
 	"github.com/claude-duo/duo/maildir/envelope"
@@ -33,9 +34,7 @@ func (s *Server) standings(context.Context, caller, none) (api.Agents, error) {
 	for _, given := range s.Operator.Book.All() {
 		a := s.standingOf(given.Agent)
 		if id, ok := s.Router.HostID(given.Agent.Host); !ok || id != given.Host { // of a host that is linked no more
-			a = unlinked(given.Agent)
-			a.Standing = given.Word
-			a.Terms = &api.Terms{Reason: given.Reason, Until: given.Until, By: given.By.String(), At: given.At}
+			a = show.Standing(unlinked(given.Agent), given)
 		}
 		list.Agents = append(list.Agents, a)
 	}

@@ -14,11 +14,13 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/client"
 	"github.com/claude-duo/duo/daemon/conv"
 	"github.com/claude-duo/duo/daemon/show"
+	"github.com/claude-duo/duo/daemon/standing"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/card"
 	"github.com/claude-duo/duo/maildir/convlog"
@@ -33,6 +35,7 @@ type Files struct {
 	box   *mailbox.Box   // of the agent, nil for nobody
 	items []mailbox.Item // that the agent was not shown, oldest first
 	refs  *maildir.Refs
+	book  *standing.Book // nil where its file cannot be read
 }
 
 // Open reads what lies in a home as one of its agents sees it, or for an empty name as
@@ -43,6 +46,9 @@ func Open(home *maildir.Home, agent string) (*Files, error) {
 		return nil, err
 	}
 	f := &Files{home: home, refs: maildir.NewRefs(ids)}
+	if book, err := standing.Open(home, time.Now); err == nil {
+		f.book = book
+	}
 	if agent == "" {
 		return f, nil
 	}
@@ -91,7 +97,11 @@ func (f *Files) describe(c card.Card) api.Agent {
 	if err != nil {
 		items = nil // a number only
 	}
-	return show.Agent(f.home, c, len(items))
+	a := show.Agent(f.home, c, len(items))
+	if f.book == nil { // the daemon will not start before it is repaired, and says so
+		return a
+	}
+	return show.Standing(a, f.book.Of(f.home.Host.ID, c.Name))
 }
 
 func (f *Files) Agent(name string) (api.Agent, error) {
@@ -268,7 +278,25 @@ func (f *Files) Conversations(q show.Query) (api.Conversations, error) {
 		c.Current = id == current
 		list = append(list, c)
 	}
-	return show.Conversations(list, q), nil
+	out := show.Conversations(list, q)
+	for i, c := range out.Conversations {
+		out.Conversations[i].Last = f.last(c)
+	}
+	return out, nil
+}
+
+// last tells of the last line of a conversation, where it can be read.
+func (f *Files) last(c api.Conversation) *api.Last {
+	log, err := convlog.OpenReader(f.home.LogPath(c.ID))
+	if err != nil {
+		return nil
+	}
+	defer log.Close()
+	e, err := f.line(log, c.ID, c.LastSeq)
+	if err != nil {
+		return nil
+	}
+	return show.Last(e)
 }
 
 // message reads one line as it is shown to somebody.

@@ -17,6 +17,7 @@ import (
 	"github.com/claude-duo/duo/daemon/daemontest"
 	"github.com/claude-duo/duo/daemon/offline"
 	"github.com/claude-duo/duo/daemon/show"
+	"github.com/claude-duo/duo/daemon/standing"
 	"github.com/claude-duo/duo/maildir/card"
 	"github.com/claude-duo/duo/maildir/envelope"
 )
@@ -97,6 +98,12 @@ func TestFilesSayWhatTheDaemonSays(t *testing.T) {
 	if _, err := atlas.Inbox(ctx, 1); err != nil { // which waits until all is delivered
 		t.Fatal(err)
 	}
+	for name, word := range map[string]string{"Muse": standing.Muted, "Bard": standing.Blocked} {
+		h.Register(name)
+		if _, err := h.As("").SetStanding(ctx, name, api.Standing{Standing: word, Reason: "why"}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	files := filesAs(t, h, "Atlas")
 
 	same := func(what, online, files string) {
@@ -116,7 +123,7 @@ func TestFilesSayWhatTheDaemonSays(t *testing.T) {
 			same(fmt.Sprint("conversations ", q, what), told(atlas.Conversations(ctx, q.Status, q.With, limit)),
 				told(files.Conversations(show.Query{Status: q.Status, With: q.With, Limit: limit})))
 		}
-		for _, words := range []string{"", "reads go", "claude nova", "cobol"} {
+		for _, words := range []string{"", "muse", "bard", "reads go", "claude nova", "cobol"} {
 			same("agents "+words+what, told(still(atlas.Agents(ctx, api.AgentQuery{Text: words, Limit: limit}))), told(still(files.Agents(api.AgentQuery{Text: words, Limit: limit}))))
 		}
 		same("agents who review"+what, told(still(atlas.Agents(ctx, api.AgentQuery{Capabilities: []string{"REVIEW", "go"}, Limit: limit}))), told(still(files.Agents(api.AgentQuery{Capabilities: []string{"REVIEW", "go"}, Limit: limit}))))

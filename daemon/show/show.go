@@ -15,6 +15,7 @@ import (
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/call"
 	"github.com/claude-duo/duo/daemon/conv"
+	"github.com/claude-duo/duo/daemon/standing"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/card"
 	"github.com/claude-duo/duo/maildir/envelope"
@@ -60,6 +61,16 @@ func Agent(home *maildir.Home, c card.Card, unread int) api.Agent {
 		Accepts: cmp.Or(c.Accepts, card.Anyone), Status: card.Offline,
 		Unread: unread, Unregistered: c.Unregistered, Human: c.Human, Folder: home.AgentDir(c.Name),
 	}
+}
+
+// Standing adds to the description of an agent what it may do.
+func Standing(a api.Agent, s standing.Standing) api.Agent {
+	a.Standing, a.Terms = standing.None, nil
+	if s.Word != "" {
+		a.Note = "" // which is a word to others
+		a.Standing, a.Terms = s.Word, &api.Terms{Reason: s.Reason, Until: s.Until, By: s.By.String(), At: s.At}
+	}
+	return a
 }
 
 // Registered is the card of who registers: what is asked for replaces what the card
