@@ -102,6 +102,7 @@ func TestCableIsPulled(t *testing.T) {
 	cable.Deafen(daemontest.Back, true)
 	k.say("Nova", "word4")
 	p.until("the page does not call the connection live", func() bool { return !strings.HasPrefix(p.now().text(), "live") })
+	p.until("the page takes it for broken", func() bool { return !strings.HasPrefix(p.now().text(), "silent") })
 	cable.Deafen(daemontest.Back, false)
 	p.live()
 	p.hasAll(5)

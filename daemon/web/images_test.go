@@ -62,13 +62,13 @@ func TestImages(t *testing.T) {
 	for _, name := range []string{"Atlas", "Nova", "Vega"} {
 		listen(t, h, name, api.Seen)
 	}
-	began := time.Now()
-	called, err := h.As("Vega").Call(context.Background(), &envelope.Envelope{Type: envelope.Call, To: []string{"Atlas"}, Topic: "Is 2.4 ready to go out?"})
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
 	for _, l := range looks {
+		began := time.Now()
+		called, err := h.As("Vega").Call(context.Background(), &envelope.Envelope{Type: envelope.Call, To: []string{"Atlas"}, Topic: "Is 2.4 ready to go out?"})
+		if err != nil {
+			t.Fatal(err)
+		}
 		p := b.newTab(t, origin(t, h), l.look)
 		p.stopClock(began)
 		p.open("/")
@@ -82,6 +82,9 @@ func TestImages(t *testing.T) {
 			p.live()
 			p.settled()
 			p.picture(dir, name, l.name)
+		}
+		if _, err := h.As("Vega").Answer(context.Background(), &envelope.Envelope{Type: envelope.Cancel, Request: called.Request.ID}); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -32,6 +32,7 @@ func TestLongConversation(t *testing.T) {
 	h := s.start()
 	p := b.watch(t, h, desk, "/")
 	p.conversations().find("link", "A long story")
+	p.allow("NavigationEntryMarkedSkippable") // a script clicks here, and no person
 	last := int64(n + 1)
 
 	opened := p.timed(fmt.Sprintf(`document.querySelector(".conversations a[href='/c/%s']").click()`, ref(id)), last)
@@ -89,7 +90,7 @@ func (p *tab) timed(do string, seq int64) time.Duration {
 	p.t.Helper()
 	took := eval[float64](p, fmt.Sprintf(`(async () => {
 		const began = performance.now();
-		%s
+		%s;
 		for (;;) {
 			const line = document.querySelector("article[data-seq='%d']")?.getBoundingClientRect()
 			if (line?.height > 0 && line.top < innerHeight && line.bottom > 0) return performance.now() - began

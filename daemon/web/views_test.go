@@ -82,7 +82,7 @@ func TestTalk(t *testing.T) {
 	h.Post("Vega", message("Atlas", "from Vega"))
 	p := newBrowser(t).watch(t, h, desk, "/talk")
 	main := p.find("main", "")
-	main.shows("5 messages among 3 agents")
+	main.shows("5 messages, once for each recipient, among 3 agents")
 	cell := func(from, to string) string {
 		t.Helper()
 		return eval[string](p, fmt.Sprintf(`(() => {
@@ -154,8 +154,11 @@ func TestSearch(t *testing.T) {
 	p.settled()
 	p.accessible("search")
 	h.Post("Atlas", message("Nova", "freshly said"))
-	p.open("/search?q=freshly")
-	p.find("main", "").find("link", "freshly said")
+	p.until("what was just said is found", func() bool {
+		p.open("/search?q=freshly")
+		p.settled()
+		return p.count("link", "freshly said") > 0
+	})
 	p.press("j")
 	p.wait(`document.activeElement.matches("a.hit")`)
 }
