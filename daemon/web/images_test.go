@@ -69,6 +69,7 @@ func TestImages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		l.still = true // a call that rings moves otherwise
 		p := b.newTab(t, origin(t, h), l.look)
 		p.stopClock(began)
 		p.open("/")

@@ -19,7 +19,7 @@ var morning = time.Date(2026, 11, 19, 9, 2, 11, 0, time.UTC)
 
 func newOffice(t testing.TB) *office {
 	t.Helper()
-	o := &office{scene: newScene(t, "nyc", "")}
+	o := &office{scene: newScene(t, "nyc", "call.ring = '2m'")}
 	o.agent("Atlas", "Keeps the session store and its tests", morning.Add(46*time.Minute), "go", "storage")
 	o.agent("Nova", "Reviews Go, and asks where the time goes", morning.Add(47*time.Minute), "review", "go")
 	o.agent("Vega", "Writes what people read", morning.Add(31*time.Minute), "docs", "release")
