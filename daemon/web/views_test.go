@@ -82,7 +82,7 @@ func TestTalk(t *testing.T) {
 	h.Post("Vega", message("Atlas", "from Vega"))
 	p := newBrowser(t).watch(t, h, desk, "/talk")
 	main := p.find("main", "")
-	main.shows("5 messages, once for each recipient, among 3 agents")
+	main.shows("5 messages among 3 agents, once for each recipient")
 	cell := func(from, to string) string {
 		t.Helper()
 		return eval[string](p, fmt.Sprintf(`(() => {
