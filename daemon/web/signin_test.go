@@ -113,7 +113,7 @@ func TestSigningIn(t *testing.T) {
 		p.allow("status of 401")
 		p.open(first)
 		p.find("alert", "")
-		p.shows("used already")
+		p.shows("omebody has signed in with this link before")
 		p.hides("Atlas")
 		p.accessible("link used twice")
 	})
