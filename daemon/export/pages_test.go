@@ -250,3 +250,38 @@ func TestNoHalfFile(t *testing.T) {
 		}
 	}
 }
+
+// TestForeignLines writes out a log to which somebody has appended lines that no daemon
+// writes: each format holds, and the stream can be taken back in.
+func TestForeignLines(t *testing.T) {
+	home := newHome(t, filepath.Join(t.TempDir(), "home"), "nyc")
+	id, _ := talk(t, home, "topic", []string{"Atlas", "Nova"})
+	appendLine(t, home, id, `{"seq":2,"id":"`+envelope.NewID()+`","type":"message","from":"Atlas@nyc","conversation":"`+id+`","timestamp":1739654400124,"content":"look",`+
+		`"attachments":[{"name":"short","size":1,"sha256":"ab"},{"name":"none"},{"name":"up","sha256":"../key"},{"name":"page","sha256":"<meta http-equiv=refresh content=0;url=//evil.example>"}]}`)
+	for _, format := range []export.Format{export.JSONL, export.Markdown, export.HTML, export.Mbox} {
+		text := write(t, home, format, id)
+		if !strings.Contains(text, "look") {
+			t.Errorf("%s: the message is not in it", format)
+		}
+		if format == export.HTML && strings.Contains(text, "<meta http-equiv=refresh") {
+			t.Errorf("%s: a sum is markup: %s", format, text)
+		}
+	}
+	other := newHome(t, filepath.Join(t.TempDir(), "home"), "sfo")
+	im := export.Import{Home: other}
+	if _, err := im.Run(context.Background(), strings.NewReader(write(t, home, export.JSONL, id))); err != nil {
+		t.Error(err)
+	}
+}
+
+func appendLine(t *testing.T, home *maildir.Home, id, line string) {
+	t.Helper()
+	f, err := os.OpenFile(home.LogPath(id), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString(line + "\n"); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/claude-duo/duo/daemon/conv"
 	"github.com/claude-duo/duo/daemon/show"
+	"github.com/claude-duo/duo/maildir/blob"
 	"github.com/claude-duo/duo/maildir/convlog"
 	"github.com/claude-duo/duo/maildir/envelope"
 )
@@ -72,12 +74,14 @@ func (t *talk) survey() error {
 	return err
 }
 
-// decode reads a line. One that is no envelope has only its number.
+// decode reads a line. One that is no envelope has only its number. A file without a sum is
+// none: no daemon has written that line.
 func decode(line convlog.Line) *envelope.Envelope {
 	e, err := envelope.Decode(line.Bytes)
 	if err != nil {
 		return &envelope.Envelope{Seq: line.Seq}
 	}
+	e.Attachments = slices.DeleteFunc(e.Attachments, func(a envelope.Attachment) bool { return !blob.IsSum(a.SHA256) })
 	return e
 }
 
