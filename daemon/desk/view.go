@@ -123,7 +123,7 @@ func (d *Desk) viewed(v ledger.View, lines []ledger.Stored) ([]api.ViewMessage, 
 	for i, line := range lines {
 		e := line.Envelope
 		list[i] = api.ViewMessage{Message: api.Message{Envelope: e, Ref: show.Ref(ref, e.Seq), Topic: v.State.Topic}, Recipients: []api.Recipient{}}
-		if e.Type == "" {
+		if e.Type == "" || e.From.IsZero() {
 			list[i].Error = "the line is no envelope"
 			continue
 		}

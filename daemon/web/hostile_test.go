@@ -3,6 +3,7 @@ package web_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -120,6 +121,47 @@ func TestHostileWords(t *testing.T) {
 		if injected := eval[int](p, `document.querySelectorAll("img, #page script, [onclick], [onerror]").length`); injected > 0 {
 			t.Errorf("%s: got %d elements that came of words, want none", path, injected)
 		}
+	}
+}
+
+// TestForeignLines shows lines that no daemon has written: what somebody has appended to a
+// log, or another host has put into it.
+func TestForeignLines(t *testing.T) {
+	b := newBrowser(t)
+	h := newHost(t, "Atlas", "Nova")
+	k := begin(t, h, envelope.Envelope{Topic: "Foreign"}, "Atlas", "Nova")
+	at := k.say("Atlas", "the last one that is sound")
+	lines := []struct{ fields, shows string }{
+		{`"x":1`, "cannot be read"},
+		{`"type":"message","content":"of nobody"`, "cannot be read"},
+		{`"from":"Nova@nyc","type":"message","content":"at no time"`, "at no time"},
+		{`"from":"Nova@nyc","type":"message","content":"too late","timestamp":9007199254740991`, "too late"},
+		{`"from":"Nova@nyc","type":"message","content":"at the end","timestamp":8639999999999999,"replyTo":"x"`, "at the end"},
+		{`"from":"Nova@nyc","type":"system","event":"__proto__","timestamp":9007199254740991`, "__proto__"},
+		{`"from":"Nova@nyc","type":"system","event":"toString","reason":"a method","timestamp":9007199254740991`, "a method"},
+		{`"from":"Nova@nyc","type":"system","event":"standing","status":"constructor","participants":["Atlas@nyc"],"until":9007199254740991,"timestamp":9007199254740991`, "changed the standing of"},
+		{`"from":"Nova@nyc","type":"message","content":"files","timestamp":9007199254740991,"attachments":[{"name":""},{"name":"a/../b","sha256":"../status","mediaType":"<b>"}]`, "files"},
+		{`"from":"Nova@nyc","type":"system","event":"close","timestamp":9007199254740991`, "closed"},
+	}
+	log, err := os.OpenFile(h.Home().LogPath(k.c.ID), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	for i, line := range lines {
+		_, err = fmt.Fprintf(log, `{"seq":%d,"id":"%s","conversation":"%s",%s}`+"\n", at+int64(i)+1, envelope.NewID(), k.c.ID, line.fields)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := b.watch(t, h, desk, "/c/"+k.c.Ref)
+	for i, line := range lines {
+		p.line(at + int64(i) + 1).shows(line.shows)
+	}
+	for _, path := range []string{"/", "/c/" + k.c.Ref + "/sequence", "/c/" + k.c.Ref + "/sequence?as=table", "/search?q=late", "/talk"} {
+		p.open(path)
+		p.live()
+		p.settled()
 	}
 }
 

@@ -5,7 +5,7 @@ import { useEffect, useRef, useSignal } from "./vendor/preact.js";
 import { saveAttachment } from "./download.js";
 import { conversationPath } from "./router.js";
 import { sentence } from "./sentence.js";
-import { clock, exact, html, hue, local, Name, Peer, serverHTML, visible } from "./ui.js";
+import { clock, exact, html, hue, iso, local, Name, Peer, serverHTML, visible } from "./ui.js";
 import { isHuman } from "./store.js";
 
 /** @typedef {import("./logwindow.js").Message} Message */
@@ -125,7 +125,7 @@ function Marks({ m }) {
 
 /** @param {{at: number}} props */
 function Clock({ at }) {
-  return html`<time datetime=${new Date(at).toISOString()} title=${exact(at)}>${clock(at)}</time>`;
+  return html`<time datetime=${iso(at)} title=${exact(at)}>${clock(at)}</time>`;
 }
 
 /** @param {{m: Message}} props */
@@ -178,7 +178,7 @@ function Said({ m, conversation, first, quoted }) {
  * @param {{value: Progress}} props.progress
  */
 export function Article({ m, conversation, first, current, quoted, progress }) {
-  const isMessage = m.type === "message";
+  const isMessage = m.type === "message" && !m.error;
   const kind = isMessage ? `said ${hue(m.from)}${first ? " first" : ""}` : "event";
   return html`<article id=${"m" + m.seq} data-seq=${m.seq} tabindex=${current ? 0 : -1} class=${`line ${kind}${current ? " current" : ""}`}
       aria-label=${`${m.seq}, ${visible(local(m.from))}, ${clock(m.timestamp)}`} aria-current=${current ? "true" : undefined}>

@@ -2,7 +2,7 @@
 // The overview, an agent, a call, and what stands where nobody is signed in.
 
 import { useEffect, useState } from "./vendor/preact.js";
-import { Ago, Avatar, Countdown, Failure, Heading, Name, Peer, State, copy, count, exact, html, local, visible } from "./ui.js";
+import { Ago, Avatar, Countdown, Failure, Heading, Name, Peer, State, copy, count, exact, html, iso, local, visible } from "./ui.js";
 import { conversationPath, requestPath } from "./router.js";
 import { ask, conversations, findAgent, isOperator, keepAgent, loaded, requests, signedOut } from "./store.js";
 import { ConversationRow, Happened, Standing, Topic, sortedAgents, stateOf, useHold, useSteady, waits } from "./lists.js";
@@ -140,7 +140,7 @@ export function RequestPage({ request }) {
     <p class="sub"><span class="chip ${r.state}">${r.state}</span> ${r.state === "ringing" && html`<${Countdown} until=${r.ringUntil ?? 0} />`} <span class="ref">${r.ref}</span></p>
     <dl class="facts">
       <${Fact} name="from"><${Name} address=${r.from} /><//>
-      <${Fact} name="placed"><time datetime=${new Date(r.createdAt).toISOString()}>${exact(r.createdAt)}</time>, <${Ago} at=${r.createdAt} live suffix=" ago" /><//>
+      <${Fact} name="placed"><time datetime=${iso(r.createdAt)}>${exact(r.createdAt)}</time>, <${Ago} at=${r.createdAt} live suffix=" ago" /><//>
       <${Fact} name="mode">${r.mode}<//>
       <${Fact} name="turn limit">${r.turnLimit}<//>
       <${Fact} name="conversation">${r.conversationRef && html`<a href=${conversationPath(r.conversationRef)}>${r.conversationRef}</a>`}<//>

@@ -6,7 +6,7 @@ import { useEffect, useRef, useSignal } from "./vendor/preact.js";
 import { onKey } from "./keys.js";
 import { conversationPath, navigate } from "./router.js";
 import { agents, ask } from "./store.js";
-import { announce, Ago, count, exact, Failure, Heading, html, local, Name, Peer, visible } from "./ui.js";
+import { announce, Ago, count, exact, Failure, Heading, html, iso, local, Name, Peer, visible } from "./ui.js";
 
 /** @typedef {{text: string, mark?: boolean}} Segment */
 /** @typedef {{ref: string, conversation: string, seq: number, type: string, event?: string, from: string, timestamp: number, topic: string, snippet: Segment[], attachment?: string}} Hit */
@@ -111,7 +111,7 @@ function Line({ hit }) {
     <span class="hit-head"><${Name} address=${hit.from} plain /><span class="in">in</span>
       <span class="hit-topic">${hit.topic ? html`<bdi><${Peer} text=${hit.topic} /></bdi>` : "a direct conversation"}</span>
       <span class="quiet hit-ref">${hit.ref}</span>
-      <time class="quiet" datetime=${new Date(hit.timestamp).toISOString()} title=${exact(hit.timestamp)}><${Ago} at=${hit.timestamp} suffix=" ago" /></time></span>
+      <time class="quiet" datetime=${iso(hit.timestamp)} title=${exact(hit.timestamp)}><${Ago} at=${hit.timestamp} suffix=" ago" /></time></span>
     <span class="snippet"><bdi>${hit.snippet.map((s) => (s.mark ? html`<mark><${Peer} text=${flat(s.text)} /></mark>` : html`<${Peer} text=${flat(s.text)} />`))}</bdi></span>
     ${hit.attachment && html`<span class="quiet"><span aria-hidden="true">⤓</span> <${Peer} text=${hit.attachment} /></span>`}
   </a>`;

@@ -20,6 +20,9 @@ const because = (text) => (text ? html`: <q><${Peer} text=${text} /></q>` : "");
 /** @type {Record<string, string>} */
 const standings = { muted: "muted", blocked: "blocked", none: "lets speak again" };
 
+/** What was given to somebody. @param {Message} m */
+const given = ({ status = "" }) => (Object.hasOwn(standings, status) ? standings[status] : "changed the standing of");
+
 /** @type {Record<string, (m: Message) => any>} */
 const events = {
   create: (m) => {
@@ -31,15 +34,16 @@ const events = {
   invite: (m) => html`${who(m.from)} invited ${people(m.participants ?? [])}`,
   close: (m) => html`${who(m.from)} closed the conversation${because(m.reason)}`,
   undeliverable: (m) => html`Something that ${who(m.from)} wrote could not be delivered${because(m.why)}`,
-  standing: (m) => html`${who(m.from)} ${standings[m.status ?? ""] ?? "changed the standing of"} ${people(m.participants ?? [])}${m.until ? `, until ${exact(m.until)}` : ""}${because(m.reason)}`,
+  standing: (m) => html`${who(m.from)} ${given(m)} ${people(m.participants ?? [])}${m.until ? `, until ${exact(m.until)}` : ""}${because(m.reason)}`,
   restored: (m) => html`The host that orders this conversation was restored from a backup${because(m.why)}`,
 };
 
 /** What a line that is no message tells, as parts of the page. @param {Message} m */
 export function sentence(m) {
+  if (m.error) return html`This line cannot be read: <${Peer} text=${m.error} />`;
   if (m.type === "join") return html`${who(m.from)} came in${because(m.reason)}`;
   if (m.type === "leave") return html`${who(m.from)} left${because(m.reason || m.content)}`;
-  const event = events[m.event ?? ""];
+  const event = Object.hasOwn(events, m.event ?? "") && events[m.event ?? ""];
   return event ? event(m) : html`${who(m.from)}: <${Peer} text=${m.event || m.type} />${because(m.reason || m.why || m.content)}`;
 }
 
@@ -53,7 +57,7 @@ export function summary(m) {
     case "create": return `${by} began${names && ` with ${names}`}`;
     case "invite": return `${by} invited ${names}`;
     case "close": return `${by} closed${m.reason ? ": " + visible(m.reason) : ""}`;
-    case "standing": return `${by} ${standings[m.status ?? ""] ?? "changed the standing of"} ${names}`;
+    case "standing": return `${by} ${given(m)} ${names}`;
     default: return `${by}: ${visible(m.event || m.type)}`;
   }
 }

@@ -83,7 +83,7 @@ function stack(rows) {
   const gaps = [];
   let y = 0, before = /** @type {Row|undefined} */ (undefined);
   for (const r of rows) {
-    const silence = before ? Math.max(0, r.at - before.at) : 0;
+    const silence = before && before.at > 0 && r.at > 0 ? Math.max(0, r.at - before.at) : 0; // a line of another host may have no time
     const height = rowHeight + pause(silence) + (silence >= told ? 8 : 0);
     if (silence >= told) gaps.push({ y: Math.round(y + height / 2), words: span(silence) });
     y += height;

@@ -10,13 +10,12 @@ import { conversationPath, navigate, requestPath, route } from "./router.js";
 import { ask, listen } from "./store.js";
 import { summary } from "./sentence.js";
 import { Tabs } from "./tabs.js";
-import { count, exact, Failure, Heading, html, hue, local, Name, Peer, visible } from "./ui.js";
+import { count, exact, Failure, Heading, html, hue, iso, local, Name, Peer, precise, visible } from "./ui.js";
 
 /** @typedef {import("./logwindow.js").Message} Message */
 /** @typedef {import("./logwindow.js").Page} Page */
 
 const perPage = 200; // lines that are drawn at a time
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 
 const narrow = matchMedia("(max-width: 760px)");
 const measures = { wide: { lane: 150, left: 108 }, narrow: { lane: 92, left: 44 } };
@@ -151,7 +150,7 @@ function Step({ row, plan, conversation, onChoose }) {
     <title>${label}</title>
     <g aria-hidden="true"><rect class="step-back" x="0" y=${y - 11} width=${plan.width} height="22" rx="4" />
     ${m && html`<text class="step-seq" x=${plan.left - 8} y=${y + 4} text-anchor="end">${m.seq}</text>`}
-    ${plan.left > 60 && html`<text class="step-time" x="8" y=${y + 4}>${clock.format(row.at)}</text>`}
+    ${plan.left > 60 && html`<text class="step-time" x="8" y=${y + 4}>${precise(row.at)}</text>`}
     <${Arrows} from=${from} to=${to} y=${y} />
     ${isEvent ? html`<path class="event-mark" d=${mark(m, from, y)} /><text class="step-event" x=${from + 12} y=${y + 4}>${cut(words, 60)}</text>`
       : html`<circle cx=${from} cy=${y} r="4" class="from" />${row.room > 40 && html`<text class="step-text" x=${row.textAt} y=${y - 4} text-anchor="middle">${cut(words, Math.floor(row.room / 6.2))}</text>`}`}</g>
@@ -193,7 +192,7 @@ function Listing({ page }) {
     <caption class="visually-hidden">The lines of the conversation</caption>
     <thead><tr><th scope="col">#</th><th scope="col">time</th><th scope="col">from</th><th scope="col">to</th><th scope="col">what</th></tr></thead>
     <tbody>${page.messages.map((m) => html`<tr key=${m.seq}><th scope="row"><a href=${conversationPath(page.conversation.ref, m.seq)}>${m.seq}</a></th>
-      <td><time datetime=${new Date(m.timestamp).toISOString()} title=${exact(m.timestamp)}>${clock.format(m.timestamp)}</time></td><td><${Name} address=${m.from} /></td>
+      <td><time datetime=${iso(m.timestamp)} title=${exact(m.timestamp)}>${precise(m.timestamp)}</time></td><td><${Name} address=${m.from} /></td>
       <td>${m.type === "message" ? (m.recipients ?? []).map((r, i) => html`${i > 0 ? ", " : ""}<span title=${stateOf(m, r, none)}>${visible(local(r.agent))}</span>`) : ""}</td>
       <td>${m.type === "message" ? html`<${Peer} text=${oneLine(m.content)} />` : html`<i>${summary(m)}</i>`}</td></tr>`)}</tbody>
   </table></div>`;

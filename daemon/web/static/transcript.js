@@ -8,7 +8,7 @@ import { stateOf } from "./lists.js";
 import { LogWindow } from "./logwindow.js";
 import { navigate, conversationPath, route } from "./router.js";
 import { agents, ask, findConversation, link, listen, look, typing } from "./store.js";
-import { announce, count, exact, Failure, Heading, html, local, Name, Peer, second, State, visible } from "./ui.js";
+import { announce, count, exact, Failure, Heading, html, iso, local, Name, Peer, second, State, visible } from "./ui.js";
 import { oneLine } from "./article.js";
 import { summary } from "./sentence.js";
 
@@ -189,8 +189,7 @@ function Menu({ word, choices }) {
 
 /** A day as fields of forms have it. @param {number} at Unix milliseconds */
 function isoDay(at) {
-  const d = new Date(at);
-  return new Date(d.getTime() - d.getTimezoneOffset() * 60000).toISOString().slice(0, 10);
+  return iso(at - new Date(at).getTimezoneOffset() * 60000)?.slice(0, 10);
 }
 
 /** @param {{log: LogWindow}} props */

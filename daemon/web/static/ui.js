@@ -90,19 +90,29 @@ export function span(ms) {
 export function Ago({ at, live = false, suffix = "" }) {
   if (!at) return null;
   const now = live && Date.now() - at < 60000 ? second.value : Math.max(halfMinute.value, at);
-  return html`<time datetime=${new Date(at).toISOString()} title=${exact(at)}>${!live && now - at < 60000 ? "now" : span(now - at) + suffix}</time>`;
+  return html`<time datetime=${iso(at)} title=${exact(at)}>${!live && now - at < 60000 ? "now" : span(now - at) + suffix}</time>`;
 }
 
 const dateTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const clockTime = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const preciseTime = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const dayTime = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short", year: "numeric" });
 
-/** Date and time of a moment. @param {number} at Unix milliseconds */
-export const exact = (at) => dateTime.format(at);
-/** Time of day. @param {number} at Unix milliseconds */
-export const clock = (at) => clockTime.format(at);
-/** Day. @param {number} at Unix milliseconds */
-export const day = (at) => dayTime.format(at);
+/** Whether a calendar has a moment: other hosts, and who appends to logs, write what they like. @param {number|undefined} at */
+const isMoment = (at) => at !== undefined && at > 0 && at < 8e15;
+/** @param {Intl.DateTimeFormat} form @param {number|undefined} at */
+const told = (form, at) => (isMoment(at) ? form.format(at) : "no time");
+
+/** Date and time of a moment. @param {number} [at] Unix milliseconds */
+export const exact = (at) => told(dateTime, at);
+/** Time of day. @param {number} [at] Unix milliseconds */
+export const clock = (at) => told(clockTime, at);
+/** Time of day with seconds. @param {number} [at] Unix milliseconds */
+export const precise = (at) => told(preciseTime, at);
+/** Day. @param {number} [at] Unix milliseconds */
+export const day = (at) => told(dayTime, at);
+/** A moment as attributes have it, undefined for none. @param {number} [at] Unix milliseconds */
+export const iso = (at) => (isMoment(at) ? new Date(/** @type {number} */ (at)).toISOString() : undefined);
 
 /** Seconds until a moment. @param {{until: number}} props */
 export function Countdown({ until }) {
@@ -122,8 +132,8 @@ export function local(address) {
   return host && address?.endsWith("@" + host) ? address.slice(0, -host.length - 1) : (address ?? "");
 }
 
-/** The hue of an agent, one of twelve that the style sheet knows. @param {string} address */
-export function hue(address) {
+/** The hue of an agent, one of twelve that the style sheet knows. @param {string} [address] */
+export function hue(address = "") {
   let sum = 7;
   for (const c of address.toLowerCase()) sum = (sum * 31 + /** @type {number} */ (c.codePointAt(0))) >>> 0;
   return "hue-" + (sum % 12);
