@@ -229,6 +229,52 @@ func TestReadingByKeys(t *testing.T) {
 	p.wait(`Number(document.activeElement.dataset.seq) >= ` + fmt.Sprint(seq-1))
 }
 
+// TestMailToThePerson lets agents write to the operator and call, who reads and answers on
+// the page.
+func TestMailToThePerson(t *testing.T) {
+	h := newHost(t, "Atlas", "Nova")
+	b := newBrowser(t)
+	p := b.steer(t, h, "/a/Atlas")
+	p.find("textbox", "Write to Atlas").write("Which unit?")
+	p.find("button", "Send").click()
+	p.wait(`location.pathname.startsWith("/c/")`)
+	p.open("/")
+	p.live()
+	p.find("link", "0 to you")
+
+	reply := h.Post("Atlas", message(api.Human, "Milliseconds."))
+	long := strings.Repeat("One more line.\n\n", 100)
+	for range 3 {
+		h.Post("Atlas", message(api.Human, long))
+	}
+	p.find("link", "4 to you").click()
+	mail := p.find("list", "To you")
+	mail.shows("Milliseconds.")
+	p.accessible("mail to the person")
+	b.watch(t, h, desk, "/c/"+reply.Conversation.Ref).line(reply.Message.Envelope.Seq).shows("delivered to human") // whoever else looks
+	mail.find("link", "Milliseconds.").click()
+	p.line(reply.Message.Envelope.Seq).shows("seen by human")
+	p.until("the daemon knows", func() bool {
+		inbox, err := h.As(api.Human).Inbox(context.Background(), 10)
+		return err == nil && len(inbox.Items) > 0 && len(inbox.Items) < 4 // not what is out of sight
+	})
+	p.press("f")
+	p.find("link", "2 to you") // what stands between was passed by
+
+	called, err := h.As("Nova").Call(context.Background(), &envelope.Envelope{Type: envelope.Call, To: []string{api.Human}, Topic: "May I deploy?"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.now().find("link", "May I deploy?").click()
+	p.find("group", "Your answer").find("button", "Accept").click()
+	p.wait(`location.pathname.startsWith("/c/")`)
+	p.find("heading", "May I deploy?")
+	if r, err := h.As("Nova").Find(context.Background(), called.Request.Ref); err != nil || r.Request.State != "accepted" {
+		t.Errorf("got %s, %v, want a call that was accepted", daemontest.JSON(r), err)
+	}
+	p.find("link", "2 to you")
+}
+
 // TestOperatorSteers writes, closes and mutes as a person.
 func TestOperatorSteers(t *testing.T) {
 	b := newBrowser(t)

@@ -4,6 +4,7 @@
 import { effect, signal } from "./vendor/preact.js";
 import { html, visible } from "./ui.js";
 import { navigate, route } from "./router.js";
+import { MailCount } from "./person.js";
 import { session, signOut } from "./store.js";
 
 const themeKey = "duo.theme";
@@ -38,6 +39,7 @@ export function Head({ onSwitch, onHelp, onAgents, agentsOpen }) {
     <form class="search" role="search" onSubmit=${search}><input id="search" name="q" type="search" aria-label="Search all conversations" placeholder="Search  /" autocomplete="off" maxlength="400" /></form>
     <div class="tools">
       ${role === "operator" && html`<span class="chip operator" title="you may write, close conversations, and mute or block agents">operator</span>`}
+      <${MailCount} />
       <button class="tool" onClick=${onSwitch} title="Go to an agent or a conversation (Ctrl K)">Go to <kbd>Ctrl K</kbd></button>
       <button class="icon" onClick=${nextTheme} title=${"Look: " + themes[theme.value]} aria-label=${`Look: ${themes[theme.value]}. Change`}><span class="theme-mark theme-${theme.value}" aria-hidden="true"></span></button>
       <button class="icon" onClick=${onHelp} title="Keys and help (?)" aria-label="Keys and help">?</button>

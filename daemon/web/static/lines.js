@@ -21,8 +21,9 @@ const together = 10 * 60 * 1000; // ms within which messages of one sender stand
  * @param {{value: number}} props.current the seq of the message that is meant, 0 for none
  * @param {{value: {seq: number}|null}} props.wanted a message to bring into sight, once
  * @param {{value: import("./article.js").Progress}} props.progress
+ * @param {(seqs: number[]) => void} [props.onSight] told which lines come into sight
  */
-export function Lines({ log, conversation, current, wanted, progress }) {
+export function Lines({ log, conversation, current, wanted, progress, onSight }) {
   const box = useRef(/** @type {HTMLElement|null} */ (null));
   const { messages } = log.span.value;
   const following = log.following.value;
@@ -47,6 +48,7 @@ export function Lines({ log, conversation, current, wanted, progress }) {
   }, [following]);
 
   useEffect(() => watchEnds(/** @type {HTMLElement} */ (box.current), log), [messages]);
+  useEffect(() => onSight && watchSight(/** @type {HTMLElement} */ (box.current), onSight), [messages, onSight === undefined]);
   useEffect(() => watchSize(/** @type {HTMLElement} */ (box.current), log), []);
   useEffect(() => onKey({
     ".": () => copyLink(conversation, current.value),
@@ -157,6 +159,22 @@ function watchEnds(scroller, log) {
     }
   }, { root: scroller, rootMargin: ahead });
   for (const edge of scroller.querySelectorAll(".edge")) observer.observe(edge);
+  return () => observer.disconnect();
+}
+
+/**
+ * Tells which lines come into sight: half of one, or as much of it as fills half of the box.
+ * A browser looks at no page that is not shown.
+ * @param {HTMLElement} scroller
+ * @param {(seqs: number[]) => void} tell
+ */
+function watchSight(scroller, tell) {
+  const observer = new IntersectionObserver((entries) => {
+    const seqs = entries.filter((e) => e.intersectionRatio >= 0.5 || e.intersectionRect.height >= (e.rootBounds?.height ?? Infinity) / 2)
+      .map((e) => Number(/** @type {HTMLElement} */ (e.target).dataset.seq));
+    if (seqs.length > 0) tell(seqs);
+  }, { root: scroller, threshold: [0.05, 0.1, 0.25, 0.5] });
+  for (const article of scroller.querySelectorAll("article")) observer.observe(article);
   return () => observer.disconnect();
 }
 

@@ -6,6 +6,7 @@ import { useEffect, useRef, useState } from "./vendor/preact.js";
 import { Ago, Dialog, Failure, Name, Peer, exact, html, local, toast, visible } from "./ui.js";
 import { ask, findConversation, keepAgent, keepConversation, session } from "./store.js";
 import { conversationPath, navigate } from "./router.js";
+import { speaker } from "./person.js";
 
 /** @typedef {import("./store.js").Agent} Agent */
 /** @typedef {import("./store.js").Conversation} Conversation */
@@ -14,7 +15,6 @@ const longest = 1 << 20; // bytes of a message
 const longestReason = 500; // bytes
 
 const bytes = (/** @type {string} */ text) => new TextEncoder().encode(text).length;
-const human = () => local(session.value?.human ?? "human");
 
 // ---- writing ------------------------------------------------------------------------
 
@@ -27,7 +27,7 @@ export function ConversationControls({ conversation }) {
   return html`<section class="controls" aria-label="What an operator may do">
     <${Composer} draft=${c.id} label="Write" onSend=${async (/** @type {string} */ content, /** @type {string} */ key) => {
       if (seen.current.key !== key) seen.current = { key, after: c.lastSeq };
-      const posted = await ask("POST", `/v1/conversations/${c.id}/messages`, { as: human(), key, body: { content, after: seen.current.after } });
+      const posted = await ask("POST", `/v1/conversations/${c.id}/messages`, { as: speaker(), key, body: { content, after: seen.current.after } });
       keepConversation(posted.conversation);
     }} />
     <button class="danger quiet-button" onClick=${() => setClosing(true)}>Close conversation…</button>
@@ -38,7 +38,7 @@ export function ConversationControls({ conversation }) {
 /** How an operator writes to an agent, in a conversation of the two. @param {{agent: Agent}} props */
 export function WriteTo({ agent }) {
   return html`<${Composer} draft=${agent.address} label=${"Write to " + visible(local(agent.address))} onSend=${async (/** @type {string} */ content, /** @type {string} */ key) => {
-    const posted = await ask("POST", "/v1/messages", { as: human(), key, body: { to: agent.address, content } });
+    const posted = await ask("POST", "/v1/messages", { as: speaker(), key, body: { to: agent.address, content } });
     keepConversation(posted.conversation);
     navigate(conversationPath(posted.conversation.ref, posted.message.seq));
   }} />`;
@@ -85,7 +85,7 @@ function Composer({ draft, label, onSend }) {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) void send(event);
   };
   return html`<form class="composer" onSubmit=${send}>
-    <label for="compose">${label} as <b>${visible(human())}</b>, a person <span class="quiet">(Ctrl Enter sends)</span></label>
+    <label for="compose">${label} as <b>${visible(speaker())}</b>, a person <span class="quiet">(Ctrl Enter sends)</span></label>
     <div class="composer-row"><textarea id="compose" name="text" ref=${field} rows="1" value=${text} onInput=${(/** @type {any} */ e) => write(e.target.value)} onKeyDown=${onKeyDown} aria-invalid=${tooLong}></textarea>
       <button class="primary" type="submit" disabled=${busy || !text.trim() || tooLong}>${busy ? "Sending…" : "Send"}</button></div>
     ${tooLong && html`<p class="failure" role="alert">A message has at most 1 MiB of text.</p>`}
@@ -105,7 +105,7 @@ function CloseDialog({ conversation, onClose }) {
   const title = visible(conversation.topic) || conversation.ref;
   return html`<${Deed} title="Close the conversation?" act="Close it" onClose=${onClose} text=${`“${title}” ends for all who are in it. What was said stays.`}
     onAct=${async (/** @type {string} */ reason) => {
-      const posted = await ask("POST", `/v1/conversations/${conversation.id}/close`, { as: human(), body: { reason: reason || undefined } });
+      const posted = await ask("POST", `/v1/conversations/${conversation.id}/close`, { as: speaker(), body: { reason: reason || undefined } });
       keepConversation(posted.conversation);
       toast("The conversation is closed");
     }} />`;

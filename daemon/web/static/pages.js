@@ -7,6 +7,7 @@ import { conversationPath, requestPath } from "./router.js";
 import { ask, conversations, findAgent, isOperator, keepAgent, loaded, requests, signedOut } from "./store.js";
 import { ConversationRow, Happened, Standing, Topic, sortedAgents, stateOf, useHold, useSteady, waits } from "./lists.js";
 import { StandingControls, Terms, WriteTo } from "./operator.js";
+import { Answer, Mail, person } from "./person.js";
 
 /** @typedef {import("./store.js").Agent} Agent */
 /** @typedef {import("./store.js").Request} Request */
@@ -102,6 +103,7 @@ export function AgentPage({ name }) {
       <${Fact} name="open">${count(agent.open, "conversation")}<//>
     </dl>
     <${Terms} agent=${agent} />
+    ${agent.address === person.value && html`<${Mail} />`}
     ${isOperator.value && html`<div class="operator-part"><${StandingControls} agent=${agent} />${!agent.human && html`<${WriteTo} agent=${agent} />`}</div>`}
     ${calls.length > 0 && html`<h2>Calls</h2><ul class="request-list">${calls.map((r) => html`<li key=${r.id}><${RequestLine} r=${r} /></li>`)}</ul>`}
     <h2>Conversations</h2>
@@ -146,6 +148,7 @@ export function RequestPage({ request }) {
       <${Fact} name="conversation">${r.conversationRef && html`<a href=${conversationPath(r.conversationRef)}>${r.conversationRef}</a>`}<//>
       <${Fact} name="next one of the match">${r.next && html`<a href=${requestPath(r.next)}>who was asked next</a>`}<//>
     </dl>
+    ${person.value && html`<${Answer} r=${r} />`}
     ${r.content && html`<h2>What it asks</h2><p class="plain-text"><${Lines} text=${r.content} /></p>`}
     <h2>Whom it asks</h2>
     <ul class="callees">${r.callees.map((c) => html`<li key=${c.agent}><${Avatar} address=${c.agent} /> <${Name} address=${c.agent} /> <span class="chip ${c.state}">${c.state}</span>

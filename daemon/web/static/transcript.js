@@ -9,7 +9,8 @@ import { LogWindow } from "./logwindow.js";
 import { navigate, conversationPath, route } from "./router.js";
 import { agents, ask, findConversation, link, listen, look, typing } from "./store.js";
 import { announce, count, exact, Failure, Heading, html, iso, local, Name, Peer, second, State, visible } from "./ui.js";
-import { oneLine } from "./article.js";
+import { oneLine, stateOf as reachOf } from "./article.js";
+import { person, shown } from "./person.js";
 import { summary } from "./sentence.js";
 
 /** @typedef {import("./logwindow.js").Message} Message */
@@ -54,7 +55,7 @@ export function Transcript({ conversation: ref }) {
     <${Places} view=${view} c=${c} />
     ${log.problem.value && html`<${Failure} error=${log.problem.value} />`}
     <div class="lines-frame">
-      <${Lines} ...${view} conversation=${c.ref} />
+      <${Lines} ...${view} conversation=${c.ref} onSight=${person.value ? (/** @type {number[]} */ seqs) => inSight(view, seqs) : undefined} />
       <${NewBelow} log=${log} />
     </div>
     <${Bottom} c=${c} />
@@ -109,6 +110,12 @@ function hear({ log, progress }, lines) {
   }
   if (next) progress.value = next;
   if (reach) void log.heard(reach);
+}
+
+/** Notes what the person who reads is shown of its mail. @param {View} view @param {number[]} seqs */
+function inSight({ log, progress }, seqs) {
+  const isMail = (/** @type {Message} */ m) => m.recipients?.some((r) => r.agent === person.value && reachOf(m, r, progress.value) !== "seen");
+  for (const m of log.span.value.messages) if (seqs.includes(m.seq) && isMail(m)) shown({ conversation: log.conversation.value.id, seq: m.seq });
 }
 
 /** @param {{c: Conversation}} props */
