@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/export"
@@ -15,6 +16,7 @@ import (
 	"github.com/claude-duo/duo/daemon/offline"
 	"github.com/claude-duo/duo/daemon/text"
 	"github.com/claude-duo/duo/maildir"
+	"github.com/claude-duo/duo/maildir/durable"
 	"github.com/claude-duo/duo/maildir/mailbox"
 	"github.com/spf13/cobra"
 )
@@ -42,17 +44,20 @@ sqlite    the tables of duo sql, and the files
 
 Without --output it goes to standard output, where the format is one file.
 --output gets its name when all is written; what is there already is replaced with
---force only.`,
+--force only. Where it ends with .jsonl, .mbox, .md, .html or .sqlite, that is the format.`,
 		Example: `  duo export c9f3a --format markdown > talk.md
+  duo export c9f3a --output talk.html
   duo export --output all.jsonl
-  duo export --format mbox --output all.mbox
+  duo export --format markdown --output talks
   duo export | ssh far duo import -`,
 		Args: cobra.ArbitraryArgs, ValidArgsFunction: a.completeConversations,
-		RunE: func(cmd *cobra.Command, args []string) error { return a.runExport(cmd.Context(), o, args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.format = cmp.Or(o.format, string(formatOf(o.output)))
+			return a.runExport(cmd.Context(), o, args)
+		},
 	}
 	f := cmd.Flags()
-	o.format = string(export.JSONL)
-	f.Var(choice{&o.format, formats}, "format", "form of what is written")
+	f.Var(choice{&o.format, formats}, "format", "form of what is written (default what --output ends with, else jsonl)")
 	f.StringVar(&o.output, "output", "", "file or folder to write, - for standard output")
 	f.BoolVar(&o.force, "force", false, "replace what is there")
 	f.BoolVar(&o.all, "all", false, "all conversations of the home")
@@ -60,6 +65,21 @@ Without --output it goes to standard output, where the format is one file.
 }
 
 var formats = []string{string(export.JSONL), string(export.Mbox), string(export.Markdown), string(export.HTML), string(export.SQLite)}
+
+// formatOf is the format that the name of a file asks for.
+func formatOf(output string) export.Format {
+	switch strings.ToLower(filepath.Ext(output)) {
+	case ".mbox":
+		return export.Mbox
+	case ".md", ".markdown":
+		return export.Markdown
+	case ".html", ".htm":
+		return export.HTML
+	case ".sqlite", ".db":
+		return export.SQLite
+	}
+	return export.JSONL
+}
 
 func (a *app) runExport(ctx context.Context, o exportOptions, refs []string) error {
 	home, err := a.openHome(maildir.Open)
@@ -132,9 +152,12 @@ func (a *app) writeExport(ctx context.Context, o exportOptions, home *maildir.Ho
 			to = export.Folder
 		}
 		result, err := to(ctx, o.output, o.force, home, ids, format)
-		if errors.Is(err, fs.ErrExist) {
+		switch {
+		case errors.Is(err, fs.ErrExist):
 			err = api.Errorf(api.FileExists, "%q is there already, and is not replaced", o.output).
 				WithNext("%s", shellLine(slices.Concat([]string{"duo"}, withoutFlag(a.args, "--output"), []string{"--output", another(o.output)})...))
+		case err != nil:
+			err = noPlace(o.output, err)
 		}
 		return result, err
 	}
@@ -151,6 +174,20 @@ func (a *app) writeExport(ctx context.Context, o exportOptions, home *maildir.Ho
 			"standard output is a terminal, which would obey what is in it: name a file for --output")
 	}
 	return export.Write(ctx, a.out, home, ids, format)
+}
+
+// noPlace says what is wrong with the folder that an output is in, where that is what has failed.
+func noPlace(output string, err error) error {
+	var failed *fs.PathError
+	dir := filepath.Dir(filepath.Clean(output))
+	if durable.DiskFailed(err) || !errors.As(err, &failed) || failed.Path != dir && filepath.Dir(failed.Path) != dir {
+		return err
+	}
+	next := "ls -ld " + shellQuote(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		next = "mkdir -p " + shellQuote(dir)
+	}
+	return usage(next, "--output %q: %v", output, failed.Err) // not the conversation is missing
 }
 
 // folder reports whether what is written is a folder: of transcripts where there are

@@ -76,7 +76,7 @@ func (a *app) openExport(file string) (io.ReadCloser, error) {
 	}
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, err
+		return nil, usage("ls -l "+shellQuote(file), "%w", err)
 	}
 	if info, err := f.Stat(); err == nil && info.IsDir() {
 		return nil, errors.Join(usage("ls "+shellQuote(file), "%q is a folder: want an export of the format jsonl, which is one file", file), f.Close())
