@@ -104,6 +104,8 @@ type host struct {
 	listed  []string           // the logs that were there
 	turns   [logParts][]string // the same by turns
 	counts  *counts
+
+	arrived sync.Map // names of folders: agents who have what was imported before they were there
 }
 
 // Run runs the daemon of a home until ctx ends, and stops it in order: first the

@@ -51,7 +51,10 @@ func (h *host) sweepAtStart(ctx context.Context) (rest []string) {
 		}
 	})
 	stays, rest := h.stays(g, h.listed)
-	each(len(agents), func(i int) { h.deliver.RecoverAgent(agents[i], stays[agents[i]]) })
+	each(len(agents), func(i int) {
+		h.arrived.Store(agents[i], true)
+		h.deliver.RecoverAgent(agents[i], stays[agents[i]])
+	})
 	return h.recover(ctx, rest, startTime)
 }
 
@@ -100,6 +103,30 @@ func (h *host) find(g glance, id string) (f found) {
 		f.state, f.known = state, true
 	}
 	return f
+}
+
+// arrive gives an agent that is new here its place in conversations that were imported with
+// its name in them; no other log has the name of somebody who comes later.
+func (h *host) arrive(ctx context.Context, name string) {
+	if _, known := h.arrived.LoadOrStore(name, true); known {
+		return
+	}
+	var stays []deliver.Stay
+	for _, id := range h.ledger.AllImported() {
+		state, err := h.ledger.State(ctx, id)
+		if err != nil {
+			h.logger.Warn("conversation is not read", "conv", id, "err", err)
+			continue
+		}
+		for _, m := range state.Members {
+			if m.Address.Host == h.home.Host.Name && strings.EqualFold(m.Address.Name, name) {
+				stays = append(stays, stayOf(id, state, m))
+			}
+		}
+	}
+	if len(stays) > 0 {
+		h.deliver.RecoverAgent(name, stays)
+	}
 }
 
 func stayOf(id string, state conv.State, m conv.Member) deliver.Stay {

@@ -60,8 +60,9 @@ func (h *host) refresh(ctx context.Context, id string) {
 
 // refreshAgent looks at an agent's folder: at its card, and whether it is all there
 // and watched. What has no agent's name is somebody else's.
-func (h *host) refreshAgent(_ context.Context, name string) {
+func (h *host) refreshAgent(ctx context.Context, name string) {
 	if h.refreshFolder(name) {
+		h.arrive(ctx, name)
 		h.drops.Add(name)
 		h.inboxes.Add(name)
 	}

@@ -16,7 +16,9 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -126,6 +128,13 @@ func (l *Ledger) Imported(id string) int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.imported[id]
+}
+
+// AllImported lists the conversations that were imported, sorted.
+func (l *Ledger) AllImported() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Sorted(maps.Keys(l.imported))
 }
 
 // Close waits for who uses a log and closes the logs. Everything that was
