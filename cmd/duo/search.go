@@ -25,7 +25,7 @@ pars*             words that begin so
 from:Nova in:c9f3a topic:review name:report* has:attachment
 since:2d until:2026-11-05
 
-The flags do the same as the filters of the same names; write -- before a query that
+AND and OR are words like others. The flags do the same as the filters of the same names; write -- before a query that
 begins with a dash. The best is first: where the words stand often in a short line,
 of equally good ones the latest. Where the index is still being made, the
 answer says what was not searched yet; without a daemon the logs are read.`,

@@ -144,12 +144,14 @@ func TestSnippets(t *testing.T) {
 	c.add(id, &envelope.Envelope{Type: envelope.Message, From: address("Nova@nyc"), Content: "see", Attachments: []envelope.Attachment{
 		{Name: "other.txt", SHA256: strings.Repeat("a", 64)}, {Name: "plan.pdf", SHA256: strings.Repeat("a", 64)}}})
 	c.say(id, "Nova@nyc", strings.Repeat("\u4f1a", 3000)+"x")
+	c.say(id, "Nova@nyc", "\n  a drop with newlines\n\n")
 	x := c.run()
 	defer x.stop()
 	for query, want := range map[string]string{
 		"cafe":         "The <mark>[Café]</mark> is open",
 		`"turn limit"`: "…before before before before before [turn limit] behind",
 		"plan":         "see (plan.pdf)",
+		"newlines":     "a drop with [newlines]",
 		"review":       "Code [review]",
 		"from:nova is": "The <mark>Café</mark> [is] open",
 	} {
@@ -168,7 +170,7 @@ func TestSnippets(t *testing.T) {
 		if hits.Hits[0].Attachment != "" {
 			got += " (" + hits.Hits[0].Attachment + ")"
 		}
-		if !strings.HasPrefix(got, want) || len(got) > 400 {
+		if !strings.HasPrefix(got, want) || got != strings.TrimSpace(got) || len(got) > 400 {
 			t.Errorf("%s: got %q, want %q", query, got, want)
 		}
 	}

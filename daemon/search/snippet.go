@@ -16,7 +16,7 @@ const (
 // snippet is a part of a line's text around what was searched for, which is marked. Where
 // none of it stands in the text, it is its beginning, or that of the topic.
 func (q *Query) snippet(e entry) []api.Segment {
-	text := head(e.body, looked)
+	text := strings.TrimSpace(head(e.body, looked))
 	words := wordsOf(text)
 	marks := q.marks(words)
 	if len(marks) == 0 && e.topic != "" {

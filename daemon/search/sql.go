@@ -180,6 +180,8 @@ func value(v any) any {
 	return v
 }
 
+const onlySelect = "only SELECT is possible: the index is made of the logs and cannot be changed here"
+
 // explain says what is wrong with a question.
 func explain(ctx context.Context, err error) error {
 	var e *sqlite.Error
@@ -193,7 +195,7 @@ func explain(ctx context.Context, err error) error {
 	}
 	switch e.Code() & 0xff {
 	case sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY:
-		return badSQL("only SELECT is possible: the index is made of the logs and cannot be changed here")
+		return badSQL(onlySelect)
 	case sqlite3.SQLITE_TOOBIG:
 		return badSQL("a value is over the limit of %d bytes", maxValue)
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
@@ -202,6 +204,9 @@ func explain(ctx context.Context, err error) error {
 		return api.Errorf(api.Busy, "the index cannot be read now: %w", err).WithNext("duo status")
 	}
 	text := strings.TrimPrefix(e.Error(), "SQL logic error: ")
+	if strings.HasPrefix(text, "cannot modify ") { // the tables are views
+		return badSQL(onlySelect)
+	}
 	return badSQL("%s", strings.TrimSuffix(text, fmt.Sprintf(" (%d)", e.Code())))
 }
 
