@@ -88,8 +88,8 @@ function Ask({ query }) {
   return html`<form class="ask" role="search" aria-label="All conversations" onSubmit=${onSubmit}>
     <label class="ask-q"><span>Words</span><input ref=${first} name="q" type="search" value=${query.get("q") ?? ""} maxlength="1000" autocomplete="off" placeholder='parser "turn limit" pars* -draft' /></label>
     <label><span>From</span><input name="from" value=${query.get("from") ?? ""} list="search-agents" autocomplete="off" placeholder="anybody" /></label>
-    <label><span>In</span><input name="in" value=${query.get("in") ?? ""} autocomplete="off" placeholder="all conversations" /></label>
-    <label><span>Since</span><input name="since" value=${query.get("since") ?? ""} autocomplete="off" placeholder="2d, 2026-11-05" /></label>
+    <label><span>In</span><input name="in" value=${query.get("in") ?? ""} autocomplete="off" placeholder="everywhere" /></label>
+    <label><span>Since</span><input name="since" value=${query.get("since") ?? ""} autocomplete="off" placeholder="2d or a day" /></label>
     <label><span>Until</span><input name="until" value=${query.get("until") ?? ""} autocomplete="off" placeholder="now" /></label>
     <button type="submit" class="primary">Search</button>
     <datalist id="search-agents">${[...agents.value.values()].slice(0, 500).map((a) => html`<option key=${a.address} value=${local(a.address)} />`)}</datalist>

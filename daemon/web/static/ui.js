@@ -242,7 +242,7 @@ export function Dialog({ title, onClose, children, class: kind = "" }) {
 /** What an error says to a person, with what to do next. @param {{error: any}} props */
 export function Failure({ error }) {
   if (!error) return null;
-  return html`<p class="failure" role="alert">${visible(error.message ?? String(error))}${error.next && html` <span class="next">next: <code>${visible(error.next)}</code></span>`}</p>`;
+  return html`<p class="failure" role="alert">${visible(error.message ?? String(error))}${error.next && html` · <span class="next">next: <code>${visible(error.next)}</code></span>`}</p>`;
 }
 
 // ---- long lists ---------------------------------------------------------------------------
