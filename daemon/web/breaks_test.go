@@ -65,6 +65,23 @@ func TestDaemonStartsAgain(t *testing.T) {
 	p.accessible("after the daemon came back")
 }
 
+// TestSequenceAfterABreak wants what was said while nobody was connected in the sequence.
+func TestSequenceAfterABreak(t *testing.T) {
+	h := newHost(t, "Atlas", "Nova")
+	k := begin(t, h, envelope.Envelope{Topic: "Line 40"}, "Atlas", "Nova")
+	k.say("Atlas", "before")
+	p := newBrowser(t).watch(t, h, desk, "/c/"+k.c.Ref+"/sequence")
+	p.allowBreaks()
+	main := p.find("main", "")
+	main.find("link", "#2 Atlas to Nova: before")
+	h.Stop()
+	p.now().shows("not connected")
+	h.Start()
+	k.say("Nova", "meanwhile")
+	p.live()
+	main.find("link", "#3 Nova to Atlas: meanwhile")
+}
+
 // TestCableIsPulled cuts the connection alone, or lets nothing through without an end.
 func TestCableIsPulled(t *testing.T) {
 	h := newHost(t, "Atlas", "Nova")

@@ -7,7 +7,7 @@ import { oneLine, stateOf } from "./article.js";
 import { onKey } from "./keys.js";
 import { arrange, headHeight } from "./sequence-layout.js";
 import { conversationPath, navigate, requestPath, route } from "./router.js";
-import { ask, listen } from "./store.js";
+import { ask, listen, onResume } from "./store.js";
 import { summary } from "./sentence.js";
 import { Tabs } from "./tabs.js";
 import { count, exact, Failure, Heading, html, hue, iso, local, Name, Peer, precise, visible } from "./ui.js";
@@ -30,8 +30,10 @@ export function Sequence({ conversation: ref }) {
   const asTable = query.get("as") === "table";
 
   useEffect(() => {
-    let over = false;
+    let over = false, busy = false, again = false;
     const load = async () => {
+      if (busy) return void (again = true);
+      busy = true;
       try {
         const next = await ask("GET", `/v1/conversations/${encodeURIComponent(ref)}/view?${after && `after=${after}&`}limit=${perPage}`);
         const first = next.messages[0];
@@ -40,16 +42,22 @@ export function Sequence({ conversation: ref }) {
       } catch (err) {
         if (!over) problem.value = err;
       }
+      busy = false;
+      if (!again || over) return;
+      again = false;
+      void load();
     };
     void load();
-    const stop = listen((lines) => {
+    const stopResuming = onResume(() => void load());
+    const stopListening = listen((lines) => {
       const shown = page.value;
       const isFull = shown && (shown.messages.at(-1)?.seq ?? 0) < shown.last;
       if (shown && !isFull && lines.some((l) => l.seq && l.conversation === shown.conversation.id)) void load();
     });
     return () => {
       over = true;
-      stop();
+      stopResuming();
+      stopListening();
     };
   }, [ref, after]);
 

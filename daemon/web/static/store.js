@@ -215,8 +215,6 @@ export function retryNow() {
 const listeners = new Set();
 /** @type {Set<() => void>} */
 const resumers = new Set();
-/** @type {Map<string, number>} */
-const followed = new Map();
 
 /**
  * Calls back with whatever the stream carries, in its order: lines of logs, and notices of
@@ -230,8 +228,8 @@ export function listen(listener) {
 }
 
 /**
- * Calls back whenever the stream is there again after a break: lines of conversations that
- * are not followed may have been missed.
+ * Calls back whenever the stream is there again after a break, in which lines may have been
+ * missed.
  * @param {() => void} listener @returns {() => void} ends it
  */
 export function onResume(listener) {
@@ -239,20 +237,9 @@ export function onResume(listener) {
   return () => void resumers.delete(listener);
 }
 
-/**
- * Sees to it that after a break the stream goes on behind the last line of a conversation
- * that it has carried, so that none is missed.
- * @param {string} conversation id @param {number} seq that is known already
- * @returns {() => void} ends it
- */
-export function follow(conversation, seq) {
-  followed.set(conversation, Math.max(seq, followed.get(conversation) ?? 0));
-  return () => void followed.delete(conversation);
-}
-
 const stream = openStream({
   token: () => localStorage.getItem(tokenKey) ?? "",
-  hello: () => ({ op: "subscribe", typing: true, presence: true, receipts: true, after: Object.fromEntries(followed) }),
+  hello: () => ({ op: "subscribe", typing: true, presence: true, receipts: true }),
   state: (next) => (link.value = next),
   heard: () => (heardAt.value = Date.now()),
   ready: () => {
@@ -269,7 +256,6 @@ const stream = openStream({
     }
   },
   revoked: () => forget("The session was revoked."),
-  refused: () => followed.clear(), // a conversation that is gone
 });
 
 /**
@@ -328,7 +314,6 @@ function hearTyping(drafts, line) {
 function advance(drafts, line) {
   const id = /** @type {string} */ (line.conversation);
   const seq = /** @type {number} */ (line.seq);
-  if (followed.has(id)) followed.set(id, Math.max(seq, followed.get(id) ?? 0));
   const c = drafts.conversations.read().get(id);
   if (!c || line.type !== "message" || seq > c.lastSeq + 1) wantConversation(id); // it is not known how many turns are between
   if (!c || seq <= c.lastSeq) return;
@@ -385,8 +370,7 @@ async function loadConversations() {
   ]);
   batch(() => {
     olderLeft.value = closed.more > 0;
-    const open = [...followed.keys()].flatMap((id) => conversations.value.get(id) ?? []); // however old
-    conversations.value = new Map([...open, ...active.items, ...damaged.items, ...closed.items].map((c) => [c.id, newer(c)]));
+    conversations.value = new Map([...active.items, ...damaged.items, ...closed.items].map((c) => [c.id, newer(c)]));
     rememberAll();
   });
 }

@@ -9,7 +9,6 @@ const firstGap = 400; // ms before coming again, doubled each time
 const maxGap = 5000; // ms
 const flushEvery = 100; // ms that lines are gathered in a flood; the first one is told at once
 const closeRevoked = 4001;
-const closeRefused = 1008;
 
 /**
  * @typedef {object} Needs
@@ -21,7 +20,6 @@ const closeRefused = 1008;
  * @property {(lines: import("./store.js").Envelope[]) => void} lines
  * @property {() => Promise<boolean>} check whether the session still holds; true where nobody says
  * @property {() => void} revoked
- * @property {() => void} refused told when the daemon takes something in the hello for wrong
  */
 
 /**
@@ -108,7 +106,6 @@ export function openStream(needs) {
       needs.revoked();
       return;
     }
-    if (code === closeRefused) needs.refused();
     const gap = Math.min(maxGap, firstGap * 2 ** failures++) * (0.5 + Math.random() / 2);
     tell("waiting", code === 1012 ? "the daemon stops or restarts" : reason || "the daemon does not answer", Date.now() + gap);
     clearTimeout(timer);
