@@ -3,6 +3,7 @@ package httpd
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/claude-duo/duo/daemon/api"
@@ -37,6 +38,9 @@ func (s *Server) register(_ context.Context, who caller, in withBody) (api.Regis
 	if err == nil {
 		err = onlyItself(who, ask.Name)
 	}
+	if err == nil {
+		err = s.mayDescribe(ask)
+	}
 	if err != nil {
 		return api.Registered{}, err
 	}
@@ -49,6 +53,18 @@ func (s *Server) register(_ context.Context, who caller, in withBody) (api.Regis
 		s.Logger.Warn("agent has no token", "agent", c.Name, "err", err) // it can ask for one later
 	}
 	return api.Registered{Agent: s.Desk.Agent(c), Created: created}, nil
+}
+
+// mayDescribe refuses new words on a card, which everybody reads, to an agent that is to
+// say nothing.
+func (s *Server) mayDescribe(ask api.Register) error {
+	c, ok := s.Roster.Get(ask.Name)
+	differs := ask.Description != nil && *ask.Description != c.Description || ask.Platform != nil && *ask.Platform != c.Platform ||
+		ask.Capabilities != nil && !slices.Equal(*ask.Capabilities, c.Capabilities)
+	if !ok || !differs {
+		return nil
+	}
+	return s.Router.May(s.Home.Address(c.Name), &envelope.Envelope{Type: envelope.Message})
 }
 
 // onlyItself refuses a caller who speaks for one agent to change another one.

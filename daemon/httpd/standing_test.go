@@ -111,6 +111,15 @@ func TestSilentAtEveryDoor(t *testing.T) {
 			t.Errorf("%s: got %s, %v, want it refused", frame, daemontest.JSON(r), err)
 		}
 	}
+	for _, card := range []string{`{"name":"Nova","description":"psst"}`, `{"name":"NOVA","capabilities":["psst"]}`, `{"name":"Nova","platform":"psst"}`} {
+		resp, body := o.with(o.own("Nova"), "POST /v1/agents", card)
+		wantProblem(t, card, resp, body, api.Muted)
+		resp, body = o.local().ask("POST /v1/agents", "", card)
+		wantProblem(t, "on the socket, "+card, resp, body, api.Muted)
+	}
+	if resp, body := o.with(o.own("Nova"), "POST /v1/agents", `{"name":"Nova","description":"","capabilities":[],"accepts":"known"}`); resp.StatusCode != http.StatusOK {
+		t.Errorf("its card with no new word: got %s %s, want it taken", resp.Status, body)
+	}
 	if a := get[api.Agent](o.local(), "GET /v1/agents/Nova", ""); a.Standing != "muted" || a.Terms == nil || a.Terms.Reason != "why" || !strings.HasPrefix(a.Terms.By, "human@") {
 		t.Errorf("as others see it: got %s", daemontest.JSON(a))
 	}

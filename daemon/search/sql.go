@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -172,6 +173,10 @@ func value(v any) any {
 	switch v := v.(type) {
 	case []byte:
 		return hex.EncodeToString(v)
+	case float64:
+		if math.IsInf(v, 0) {
+			return fmt.Sprint(v)
+		}
 	case string:
 		if !utf8.ValidString(v) {
 			return strings.ToValidUTF8(v, "\ufffd")

@@ -2,6 +2,7 @@ package search_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -71,6 +72,10 @@ func TestSQLIsBounded(t *testing.T) {
 	rows, err = x.SQL(context.Background(), api.SQL{Query: "SELECT content FROM messages WHERE seq > 1"})
 	if err != nil || len(rows.Rows) > 20 || !rows.More {
 		t.Errorf("30 MB: got %d rows, more %t, %v", len(rows.Rows), rows.More, err)
+	}
+	rows, err = x.SQL(context.Background(), api.SQL{Query: "SELECT 1e999, -1e999, 1.5"})
+	if text, bad := json.Marshal(rows.Rows); err != nil || bad != nil || string(text) != `[["+Inf","-Inf",1.5]]` {
+		t.Errorf("numbers that JSON has not: got %s, %v, %v", text, bad, err)
 	}
 	for _, limit := range []int{-1, search.MaxRows + 1} {
 		if _, err := x.SQL(context.Background(), api.SQL{Query: "SELECT 1", Limit: limit}); refusal(err) != api.BadRequest {
