@@ -111,7 +111,7 @@ func (l *Ledger) learnImported() {
 	info, _ := os.Stat(l.home.ImportedPath()) // nil for none: nothing was imported
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if info == nil || l.noted != nil && os.SameFile(info, l.noted) { // it is replaced, and never changed
+	if info == nil || l.noted != nil && sameNote(info, l.noted) {
 		return
 	}
 	imported, err := l.home.Imported()
@@ -120,6 +120,12 @@ func (l *Ledger) learnImported() {
 		return
 	}
 	l.imported, l.noted = imported, info
+}
+
+// sameNote reports whether a file has not been replaced since. What has been replaced twice
+// can be where it was at first.
+func sameNote(now, then fs.FileInfo) bool {
+	return os.SameFile(now, then) && now.Size() == then.Size() && now.ModTime().Equal(then.ModTime())
 }
 
 // Imported is the line through which a conversation is history, of which nobody is told,

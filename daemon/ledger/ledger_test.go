@@ -18,6 +18,7 @@ import (
 
 	"github.com/claude-duo/duo/daemon/conv"
 	"github.com/claude-duo/duo/daemon/ledger"
+	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/convlog"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/google/go-cmp/cmp"
@@ -1087,4 +1088,28 @@ func TestFind(t *testing.T) {
 	_, _, err = b.Find(ledger.Line{Envelope: b.message("7c1e0d52-91aa-8b7c-9c1d-5e6f708192a3", "hi")})
 	wantError(t, "no such conversation", err, ledger.ErrNotFound)
 	b.want(id, "once")
+}
+
+// TestImportedTwice: what imports have noted since the file was read is read, also where the
+// file system has given the last file the inode of the one that was read.
+func TestImportedTwice(t *testing.T) {
+	b := newBooks(t, ledger.Options{})
+	id := b.create("ours")
+	if err := b.home.NoteImported([]maildir.Imported{{Conversation: id, Through: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	b.foreign(b.message(id, "one"))
+	b.refresh(id)
+	old, err := os.ReadFile(b.home.ImportedPath())
+	if err == nil {
+		err = os.WriteFile(b.home.ImportedPath(), append(old, `{"conversation":"`+id+`","through":3}`+"\n"...), 0o600) // the inode stays
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.foreign(b.message(id, "two"))
+	b.refresh(id)
+	if got := b.Imported(id); got != 3 {
+		t.Errorf("got history through line %d, want 3", got)
+	}
 }
