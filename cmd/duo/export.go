@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -218,18 +217,33 @@ func (a *app) tellExport(o exportOptions, r export.Result) error {
 		a.note("%s were written", summary)
 		return nil
 	}
-	info, err := os.Stat(o.output)
+	size, err := sizeOf(o.output)
 	if err != nil {
 		return err
 	}
-	return a.print(exportedTo{r, o.format, o.output, info.Size()}, func() {
-		a.say("wrote %s: %s, %s", frame.Line(o.output), summary, text.Size(int(info.Size())))
+	return a.print(exportedTo{r, o.format, o.output, size}, func() {
+		a.say("wrote %s: %s, %s", frame.Line(o.output), summary, text.Size(int(size)))
 		if o.format == string(export.JSONL) {
 			a.next("duo import %s --check", shellQuote(o.output))
 		} else {
 			a.next("ls -l %s", shellQuote(o.output))
 		}
 	})
+}
+
+// sizeOf is the number of bytes in a file, or in all files of a folder.
+func sizeOf(path string) (size int64, err error) {
+	err = filepath.WalkDir(path, func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		info, err := entry.Info()
+		if err == nil {
+			size += info.Size()
+		}
+		return err
+	})
+	return size, err
 }
 
 // incomplete is the error of an export that is there, but without something.

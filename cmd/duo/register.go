@@ -190,6 +190,10 @@ func (a *app) runUnregister(ctx context.Context) error {
 	}
 	return a.print(gone, func() {
 		a.say("unregistered %s; its mail stays in %s", a.text().Bold(gone.Address), gone.Folder)
-		a.next("duo register %s", gone.Name)
+		if gone.Human {
+			a.next("duo who")
+		} else {
+			a.next("duo register %s", gone.Name)
+		}
 	})
 }
