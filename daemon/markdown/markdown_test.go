@@ -28,7 +28,7 @@ func TestRender(t *testing.T) {
 		"code, odd language": {"```\"><script>\ny\n```", "<p class=\"code-info\">&#34;&gt;&lt;script&gt;</p>\n<pre><code>y\n</code></pre>"},
 		"HTML in a line":     {"a <b onclick=x>*c*</b>", "<p>a &lt;b onclick=x&gt;<em>c</em>&lt;/b&gt;</p>"},
 		"HTML in lines":      {"<thinking>\n*a*\n</thinking>\n\nb", "<p class=\"raw-html\">&lt;thinking&gt;\n*a*\n&lt;/thinking&gt;\n</p>\n<p>b</p>"},
-		"HTML to its end":    {"<pre>\n\na</pre>b", "<p class=\"raw-html\">&lt;pre&gt;\n\na&lt;/pre&gt;b</p>"},
+		"HTML to its end":    {"<pre>\n\na</pre>b", "<p class=\"raw-html\">&lt;pre&gt;\n\na&lt;/pre&gt;b\n</p>"},
 		"a comment":          {"a <!-- b --> c", "<p>a &lt;!-- b --&gt; c</p>"},
 		"a definition":       {"[a]: http://x.y 'b'", `<p>[a]: <a href="http://x.y"` + link + "http://x.y</a> &#39;b&#39;</p>"},
 		"a link":             {`[a](https://x.y/?b=1&c "d")`, `<p><a href="https://x.y/?b=1&amp;c"` + link + "a</a> (d)</p>"},
