@@ -125,8 +125,12 @@ func (o *Operator) Recover(ctx context.Context) error {
 // tell writes a change into the conversations of this host in which the agent is, and notes
 // that this is done. The caller holds the lock.
 func (o *Operator) tell(ctx context.Context, s standing.Standing) {
-	told, failed := 0, false
-	for _, state := range o.active(ctx, s.Agent) {
+	list, err := o.active(ctx, s.Agent)
+	told, failed := 0, err != nil
+	if failed {
+		o.Logger.Error("conversations of an agent are not listed", "agent", s.Agent.String(), "err", err)
+	}
+	for _, state := range list {
 		err := o.Router.Steer(s, state.ID)
 		switch {
 		case ctx.Err() != nil:
@@ -150,12 +154,11 @@ func (o *Operator) tell(ctx context.Context, s standing.Standing) {
 
 // active lists the conversations of this host that are not closed and that an agent is in:
 // those that were spoken in last, and no more than MaxTold.
-func (o *Operator) active(ctx context.Context, agent envelope.Address) (list []conv.State) {
+func (o *Operator) active(ctx context.Context, agent envelope.Address) (list []conv.State, err error) {
 	ids := o.Shared(agent.Host)
 	if agent.Host == o.Home.Host.Name {
-		var err error
 		if ids, err = mailbox.At(o.Home.AgentDir(agent.Name)).Conversations(); err != nil {
-			o.Logger.Error("conversations of an agent are not listed", "agent", agent.Name, "err", err)
+			return nil, err
 		}
 	}
 	for _, id := range ids {
@@ -167,5 +170,5 @@ func (o *Operator) active(ctx context.Context, agent envelope.Address) (list []c
 	slices.SortFunc(list, func(a, b conv.State) int {
 		return cmp.Or(cmp.Compare(b.LastTime, a.LastTime), cmp.Compare(a.ID, b.ID))
 	})
-	return list[:min(len(list), MaxTold)]
+	return list[:min(len(list), MaxTold)], nil
 }

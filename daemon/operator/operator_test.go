@@ -536,6 +536,25 @@ func TestACrashInBetween(t *testing.T) {
 	h.wantLines("where it did not", two, "1 create of Atlas", "2 muted of human!")
 }
 
+// TestConversationsThatCannotBeListed: what could not be written down is at the next start.
+func TestConversationsThatCannotBeListed(t *testing.T) {
+	h := newHost(t, "Atlas", "Nova")
+	id := h.create("Atlas", "Nova")
+	links := filepath.Join(h.Box("Nova").Dir(), mailbox.Links)
+	must(t, os.Rename(links, links+"-aside"))
+	must(t, os.WriteFile(links, nil, 0o600))
+	h.stand("Nova", "muted", "why")
+	h.Stop()
+	must(t, os.Remove(links))
+	must(t, os.Rename(links+"-aside", links))
+	h.Start()
+	daemontest.Eventually(t, func() (bool, string) {
+		lines := h.Log(id)
+		return len(lines) == 2, fmt.Sprintf("%d lines", len(lines))
+	})
+	h.wantLines("the conversation", id, "1 create of Atlas", "2 muted of human!")
+}
+
 // TestTwoOperators: of changes at the same time one is the last, in the file as in the logs.
 func TestTwoOperators(t *testing.T) {
 	h := newHost(t, "Atlas", "Nova")
