@@ -224,8 +224,8 @@ func (d *Desk) WithLast(ctx context.Context, c api.Conversation) api.Conversatio
 	if c.LastSeq == 0 {
 		return c
 	}
-	if m, err := d.Message(ctx, c.ID, c.LastSeq); err == nil {
-		c.Last = show.Last(m.Envelope)
+	if e, err := d.line(ctx, c.ID, c.LastSeq); err == nil {
+		c.Last = show.Last(e)
 	}
 	return c
 }
@@ -333,6 +333,16 @@ func (d *Desk) Message(ctx context.Context, conversation string, seq int64) (m a
 		return err
 	})
 	return m, err
+}
+
+// line reads a line as it stands in the log.
+func (d *Desk) line(ctx context.Context, conversation string, seq int64) (e *envelope.Envelope, err error) {
+	err = d.ledger.Read(ctx, conversation, func(v ledger.View) error {
+		line, err := v.At(seq)
+		e = line.Envelope
+		return err
+	})
+	return e, err
 }
 
 // Show makes of a line what a reader is shown, with the messages that crossed it.

@@ -24,12 +24,12 @@ func (d *Desk) Waits(ctx context.Context, agent string) []api.Wait {
 	self := d.home.Address(agent)
 	list := d.waitsForCalls(self)
 	for _, state := range d.latestOf(ctx, agent) {
-		m, err := d.Message(ctx, state.ID, state.LastSeq)
-		if err != nil || m.Envelope.Type != envelope.Message || !m.Envelope.From.Same(self) {
+		e, err := d.line(ctx, state.ID, state.LastSeq)
+		if err != nil || e.Type != envelope.Message || !e.From.Same(self) {
 			continue
 		}
 		others := slices.DeleteFunc(state.Parties(), self.Same)
-		list = append(list, api.Wait{For: addresses(others), Conversation: d.ledger.Refs().Short(state.ID), Since: m.Envelope.Timestamp})
+		list = append(list, api.Wait{For: addresses(others), Conversation: d.ledger.Refs().Short(state.ID), Since: e.Timestamp})
 	}
 	list = slices.DeleteFunc(list, func(w api.Wait) bool { return len(w.For) == 0 })
 	slices.SortFunc(list, func(a, b api.Wait) int { return cmp.Compare(b.Since, a.Since) })
