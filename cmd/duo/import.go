@@ -104,7 +104,7 @@ func refusedImport(file string, taken export.Taken) error {
 		WithNext("duo import %s --skip", shellQuote(file))
 }
 
-// settled is how long the daemon is given to notice what was imported.
+// settledWithin is how long the daemon is given to notice what was imported.
 const settledWithin = 10 * time.Second
 
 // settleImport waits until a daemon that runs knows of what was imported, so that the next

@@ -79,8 +79,8 @@ type form interface {
 }
 
 // Write writes conversations, by their ids, as one file. Markdown and HTML take exactly
-// one; SQLite is for File alone. A conversation that is not in the home is an error that is fs.ErrNotExist. What
-// was written before an error is of no use.
+// one; SQLite is for File alone. A conversation that is not in the home is an error that is
+// fs.ErrNotExist. What was written before an error is of no use.
 func Write(ctx context.Context, w io.Writer, home *maildir.Home, ids []string, format Format) (Result, error) {
 	s, err := newSource(home)
 	if err != nil {

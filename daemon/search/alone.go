@@ -24,13 +24,32 @@ func SelectAlone(ctx context.Context, home *maildir.Home, ask api.SQL) (rows api
 	}
 	defer func() { err = errors.Join(err, release()) }()
 	x := New(Parts{Home: home})
-	running, stop := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = x.Run(running) // which never fails
-	}()
-	defer func() { stop(); <-ended }()
-	x.Settle(ctx)
+	if err := x.catchUp(ctx); err != nil {
+		return rows, api.Errorf(api.Busy, "the index cannot be made: %w", err).WithNext("duo doctor")
+	}
+	defer x.close()
 	return x.SQL(ctx, ask)
+}
+
+// catchUp reads everything that is new. An index that is found broken is made again, once.
+func (x *Index) catchUp(ctx context.Context) error {
+	err := x.readAll(ctx)
+	if broken(err) {
+		x.drop(true)
+		err = x.readAll(ctx)
+	}
+	if err != nil {
+		x.drop(broken(err))
+	}
+	return err
+}
+
+func (x *Index) readAll(ctx context.Context) error {
+	err := x.begin(ctx)
+	for more := true; more && err == nil; {
+		if more, err = x.step(ctx); err == nil {
+			err = ctx.Err()
+		}
+	}
+	return err
 }

@@ -41,7 +41,7 @@ const (
 	maxTime  = 1<<43 - 1
 )
 
-// base is the lowest n of a line with a timestamp. Lines are numbered by time, so that the
+// lowest is the least n of a line with a timestamp. Lines are numbered by time, so that the
 // latest that are found can be read without the others.
 func lowest(timestamp int64) int64 { return min(max(timestamp, 0), maxTime) << slotBits }
 

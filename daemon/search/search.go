@@ -61,12 +61,12 @@ type Index struct {
 	settled  chan struct{} // closed and replaced when pending was written
 	told     time.Time     // when somebody has last told of new lines
 	db, read *sql.DB       // nil while there is none; read is for questions
-	cards    time.Time     // when cards and calls were read last
 	file     os.FileInfo   // of the index
 	bad      error         // a question has found that the index is broken
 
 	writing sync.Mutex // held by who writes to the tables
 	feeder  *feeder
+	cards   time.Time // when cards and calls were read last
 }
 
 // behind is what is not read of a conversation.
@@ -136,11 +136,7 @@ func pause(ctx context.Context, d time.Duration) {
 
 // follow reads what is new, until ctx ends or something fails.
 func (x *Index) follow(ctx context.Context) error {
-	err := x.open(ctx)
-	if err != nil {
-		return err
-	}
-	if err = x.look(ctx); err != nil {
+	if err := x.begin(ctx); err != nil {
 		return err
 	}
 	for {
@@ -152,6 +148,7 @@ func (x *Index) follow(ctx context.Context) error {
 		for more := true; more && ctx.Err() == nil; {
 			pause(ctx, gather)
 			start := time.Now()
+			var err error
 			if more, err = x.step(ctx); err != nil {
 				return err
 			}
@@ -167,6 +164,14 @@ func (x *Index) busy() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return time.Since(x.told) < busyFor
+}
+
+// begin opens the index, and finds out what is to be read.
+func (x *Index) begin(ctx context.Context) error {
+	if err := x.open(ctx); err != nil {
+		return err
+	}
+	return x.look(ctx)
 }
 
 // open opens the index, or makes it.
@@ -204,9 +209,10 @@ func (x *Index) open(ctx context.Context) error {
 	read.SetConnMaxIdleTime(time.Minute)
 	x.writing.Lock()
 	x.feeder = &feeder{db: db, home: x.Home, words: true, durable: x.Durable, agents: make(map[string]int64)}
+	x.cards = time.Time{}
 	x.writing.Unlock()
 	x.mu.Lock()
-	x.db, x.read, x.file, x.cards, x.bad = db, read, file, time.Time{}, nil
+	x.db, x.read, x.file, x.bad = db, read, file, nil
 	x.tell()
 	x.mu.Unlock()
 	return nil
@@ -443,7 +449,8 @@ func (x *Index) tell() {
 	x.settled = make(chan struct{})
 }
 
-// settle forgets what was read to its end. What was not, goes behind the others.
+// settle forgets what was read to its end. What was not, goes behind the others. Tried are
+// the first of them: since then others came behind them only.
 func (x *Index) settle(done, tried []string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -452,18 +459,12 @@ func (x *Index) settle(done, tried []string) {
 			delete(x.pending, id)
 		}
 	}
-	rest := x.order[:0]
-	var late []string
-	for i, id := range x.order {
-		switch {
-		case x.pending[id] == nil:
-		case i < len(tried):
-			late = append(late, id)
-		default:
-			rest = append(rest, id)
+	x.order = x.order[len(tried):]
+	for _, id := range tried {
+		if x.pending[id] != nil {
+			x.order = append(x.order, id)
 		}
 	}
-	x.order = append(rest, late...)
 	x.tell()
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/search"
@@ -123,5 +124,28 @@ func TestTables(t *testing.T) {
 		if err != nil || len(rows.Rows) != 1 || fmt.Sprint(rows.Rows[0][0]) != want {
 			t.Errorf("%s: got %v, %v, want %s", query, rows.Rows, err, want)
 		}
+	}
+}
+
+// TestAloneWithoutAnIndex: where none can be made, the question ends and says so.
+func TestAloneWithoutAnIndex(t *testing.T) {
+	c := newCorpus(t, filepath.Join(t.TempDir(), "home"))
+	c.say(c.create("a topic", false, "Ann@here", "Bob@here"), "Ann@here", "hello")
+	inTheWay := filepath.Join(dbPath(c.home), "folder")
+	if err := os.MkdirAll(inTheWay, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	_, err := search.SelectAlone(ctx, c.home, api.SQL{Query: "SELECT count(*) FROM messages"})
+	if err == nil || ctx.Err() != nil {
+		t.Errorf("got %v, %v, want an error at once", err, ctx.Err())
+	}
+	if err := os.RemoveAll(dbPath(c.home)); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := search.SelectAlone(ctx, c.home, api.SQL{Query: "SELECT count(*) FROM messages"})
+	if err != nil || fmt.Sprint(rows.Rows) != "[[2]]" {
+		t.Errorf("got %v, %v, want 2 messages", rows.Rows, err)
 	}
 }

@@ -11,8 +11,9 @@ import (
 
 // Write makes a SQLite file at path with the documented tables, of the conversations with
 // the given ids as their logs are now: their lines and people, the agents who are or were in
-// them, the calls that they came of, and in a table blobs the files that they bring. An error is fs.ErrExist where there is a file
-// already, and where another one is returned, there is none at path. It needs no daemon.
+// them, the calls that they came of, and in a table blobs the files that they bring. An
+// error is fs.ErrExist where there is a file already, and where another one is returned,
+// there is none at path. It needs no daemon.
 func Write(ctx context.Context, path string, home *maildir.Home, conversations []string) (err error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
