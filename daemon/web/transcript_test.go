@@ -251,6 +251,11 @@ func TestMailToThePerson(t *testing.T) {
 	mail := p.find("list", "To you")
 	mail.shows("Milliseconds.")
 	p.accessible("mail to the person")
+	p.look(phone)
+	if right := callOn[float64](p.find("button", "Keys and help"), `function() { return this.getBoundingClientRect().right }`); right > float64(phone.width) {
+		t.Errorf("the head of the page ends at %.0f pixels, want %d at most", right, phone.width)
+	}
+	p.look(desk)
 	b.watch(t, h, desk, "/c/"+reply.Conversation.Ref).line(reply.Message.Envelope.Seq).shows("delivered to human") // whoever else looks
 	mail.find("link", "Milliseconds.").click()
 	p.line(reply.Message.Envelope.Seq).shows("seen by human")
@@ -265,7 +270,9 @@ func TestMailToThePerson(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.find("link", "3 to you")
 	p.now().find("link", "May I deploy?").click()
+	p.find("link", "2 to you") // to open a call is to be shown it
 	p.find("group", "Your answer").find("button", "Accept").click()
 	p.wait(`location.pathname.startsWith("/c/")`)
 	p.find("heading", "May I deploy?")

@@ -243,7 +243,7 @@ export function Standing({ a }) {
 /** @param {{a: Agent}} props */
 function PresenceMore({ a }) {
   if (a.note) return html`“${visible(a.note)}”`;
-  if (a.status === "offline") return a.lastSeen ? html`seen <${Ago} at=${a.lastSeen} suffix=" ago" />` : "never seen";
+  if (a.status === "offline" || a.human) return a.lastSeen ? html`seen <${Ago} at=${a.lastSeen} suffix=" ago" />` : "never seen";
   return a.listening ? "listening" : a.wake ? { push: "reached at once", "turn-end": "told at the end of its turn", manual: "has to look", none: "nobody listens" }[a.wake] ?? visible(a.wake) : "not listening";
 }
 

@@ -97,14 +97,14 @@ export function AgentPage({ name }) {
       <${Fact} name="host">${agent.link ? html`<a href="/hosts">${visible(agent.host)}</a>, link ${agent.link}` : html`${visible(agent.host)}, this one`}<//>
       <${Fact} name="platform">${agent.platform && html`<${Peer} text=${agent.platform} />`}<//>
       <${Fact} name="mail">${count(agent.unread, "message")} unread, ${agent.listening ? "a stream is open" : "no stream is open"}<//>
-      <${Fact} name="learns of it">${agent.wake && { push: "at once, without its doing", "turn-end": "at the end of its turn, or at the next prompt", manual: "when its session looks", none: "not at all: nobody is there" }[agent.wake]}<//>
+      <${Fact} name="learns of it">${agent.wake && !agent.human && { push: "at once, without its doing", "turn-end": "at the end of its turn, or at the next prompt", manual: "when its session looks", none: "not at all: nobody is there" }[agent.wake]}<//>
       <${Fact} name="waits for">${wait && html`${wait.what} ${wait.people.map((p, i) => html`${i > 0 && ", "}<${Name} address=${p} />`)} <a class="quiet" href=${wait.href}>for <${Ago} at=${wait.since} live /></a>`}<//>
       <${Fact} name="takes calls from">${agent.accepts}<//>
       <${Fact} name="open">${count(agent.open, "conversation")}<//>
     </dl>
     <${Terms} agent=${agent} />
     ${agent.address === person.value && html`<${Mail} />`}
-    ${isOperator.value && html`<div class="operator-part"><${StandingControls} agent=${agent} />${!agent.human && html`<${WriteTo} agent=${agent} />`}</div>`}
+    ${isOperator.value && agent.address !== person.value && html`<div class="operator-part"><${StandingControls} agent=${agent} />${!agent.human && html`<${WriteTo} agent=${agent} />`}</div>`}
     ${calls.length > 0 && html`<h2>Calls</h2><ul class="request-list">${calls.map((r) => html`<li key=${r.id}><${RequestLine} r=${r} /></li>`)}</ul>`}
     <h2>Conversations</h2>
     ${mine.length === 0 && html`<p class="empty">None that is known here.</p>`}

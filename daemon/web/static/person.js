@@ -5,7 +5,7 @@
 import { computed, useEffect, useRef, useState } from "./vendor/preact.js";
 import { Ago, Failure, Name, Peer, count, html, local, toast } from "./ui.js";
 import { conversationPath, navigate, requestPath } from "./router.js";
-import { agents, ask, isOperator, onResume, session } from "./store.js";
+import { agents, ask, isOperator, keepAgent, onResume, session } from "./store.js";
 
 /** @typedef {{ref: string, conversation: string, seq: number, topic: string, type: string, from: string, timestamp: number, preview: string, status?: string}} Item */
 
@@ -42,6 +42,7 @@ async function tell() {
   if (some.length === 0 || !person.value) return waiting.clear();
   try {
     await ask("POST", "/v1/me/seen", { as: speaker(), body: { messages: some.map(([, place]) => place) } });
+    keepAgent(await ask("GET", "/v1/me", { as: speaker() }));
   } catch (err) {
     if (/** @type {import("./store.js").Problem} */ (err).status === 0) return; // it is told when the daemon is back
   }
@@ -55,18 +56,19 @@ onResume(() => void tell());
 
 /** How much mail there is, in the head of the page. */
 export function MailCount() {
-  const before = useRef(unread.value);
+  const before = useRef(Infinity); // what waits when the page is opened is no news
   useEffect(() => {
+    if (!agents.value.has(person.value)) return;
     if (unread.value > before.current) toast(`${count(unread.value, "message")} to you`);
     before.current = unread.value;
-  }, [unread.value]);
+  }, [unread.value, agents.value.has(person.value)]);
   if (!person.value) return null;
   return html`<a class="mail ${unread.value > 0 ? "has-mail" : ""}" href="/a/${encodeURIComponent(speaker())}" title="what agents have written to you, and you have not looked at">${unread.value} to you</a>`;
 }
 
 /** What was written to the person and not shown to it. */
 export function Mail() {
-  const [items, setItems] = useState(/** @type {Item[]} */ ([]));
+  const [items, setItems] = useState(/** @type {Item[]|null} */ (null));
   const [error, setError] = useState(/** @type {any} */ (null));
   useEffect(() => {
     let over = false;
@@ -74,9 +76,9 @@ export function Mail() {
     return () => void (over = true);
   }, [unread.value]);
   return html`<h2>To you</h2><${Failure} error=${error} />
-    ${items.length === 0 && html`<p class="empty">Nothing that you have not looked at.</p>`}
-    <ul class="latest" aria-label="To you">${items.map((item) => html`<li key=${item.ref}><${MailLine} item=${item} /></li>`)}</ul>
-    ${unread.value > items.length && items.length > 0 && html`<p class="quiet">and ${count(unread.value - items.length, "more message")}</p>`}`;
+    ${items?.length === 0 && html`<p class="empty">Nothing that you have not looked at.</p>`}
+    <ul class="latest" aria-label="To you">${items?.map((item) => html`<li key=${item.ref}><${MailLine} item=${item} /></li>`)}</ul>
+    ${items?.length === itemsShown && unread.value > itemsShown && html`<p class="quiet">and ${count(unread.value - itemsShown, "more message")}</p>`}`;
 }
 
 /** @param {{item: Item}} props */

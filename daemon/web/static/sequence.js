@@ -67,7 +67,10 @@ export function Sequence({ conversation: ref }) {
   /** @param {Record<string, string>} change */
   const go = (change) => {
     const next = new URLSearchParams(query);
-    for (const [name, value] of Object.entries(change)) value ? next.set(name, value) : next.delete(name);
+    for (const [name, value] of Object.entries(change)) {
+      if (value) next.set(name, value);
+      else next.delete(name);
+    }
     navigate(`/c/${encodeURIComponent(ref)}/sequence${next.size > 0 ? "?" + next : ""}`, { replace: true });
   };
   const title = c.topic ? visible(c.topic) : "Direct conversation";
