@@ -142,11 +142,11 @@ func (s *Server) meetHuman(who caller) error {
 	}
 	c, ok := s.Roster.Get(who.agent)
 	switch {
-	case ok && !c.Human:
-		return nil // an agent like others has the name
+	case ok && !c.Human && !who.operator:
+		return nil // an agent like others has the name, and no person speaks as it
 	case who.own:
 		return api.Errorf(api.NotAllowed, "%s is no program, and no token of an agent speaks for it", who.agent)
-	case ok && !c.Unregistered:
+	case ok && c.Human && !c.Unregistered:
 		return nil
 	}
 	_, err := s.Roster.Human()

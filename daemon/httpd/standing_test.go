@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 
@@ -73,6 +74,30 @@ func TestWhoSteers(t *testing.T) {
 	log := o.Log(private)
 	if e := log[3]; e.From.Name != human || !e.Operator || log[4].Content != "hi" || log[4].From.Name != human {
 		t.Errorf("the log: got %s and %s, want the human to come in and speak", log[3].Append(nil), log[4].Append(nil))
+	}
+}
+
+// TestNobodySpeaksAsAnAgentOfTheName: where an agent of before is called as the person would
+// be, who has signed in as the operator neither reads its mail nor speaks as it.
+func TestNobodySpeaksAsAnAgentOfTheName(t *testing.T) {
+	o := newOutside(t, "", "Atlas", "Nova")
+	o.Post("Atlas", &draft{Type: envelope.Message, To: []string{"Nova"}, Content: "for Nova alone"})
+	o.Stop()
+	config := "http.listen = '127.0.0.1:0'\noperator.name = 'nova'\n"
+	if err := os.WriteFile(o.Home().ConfigPath(), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o.Start()
+	o.find()
+	token := o.signIn(true).Token
+	for _, as := range []string{"human", "Nova"} {
+		for _, route := range []string{"GET /v1/me/inbox", "POST /v1/messages", "GET /v1/stream"} {
+			resp, body := o.with(token, route, `{"to":"Atlas","content":"I am Nova"}`, api.AgentHeader, as)
+			wantProblem(t, route+" as "+as, resp, body, api.NotAllowed)
+		}
+	}
+	if resp, body := o.with(o.own("Nova"), "POST /v1/messages", `{"to":"Atlas","content":"It is me"}`); resp.StatusCode != http.StatusOK {
+		t.Errorf("the agent itself: got %s %s, want it taken", resp.Status, body)
 	}
 }
 
