@@ -58,6 +58,24 @@ func drawTalk(t *rapid.T, dir string) (home *maildir.Home, id string, all []*env
 	return home, id, all
 }
 
+// What Markdown marks in a text is seen in a page: hidden characters, raw HTML and what stands
+// behind a language.
+func TestMarksHaveALook(t *testing.T) {
+	home := newHome(t, filepath.Join(t.TempDir(), "h"), "nyc")
+	id, _ := talk(t, home, "marks", []string{"Atlas", "Nova"}, &envelope.Envelope{Content: "a\u202eb\n\n<pre>\nx\n</pre>\n\n```go main.go\ny\n```\n"})
+	style, body, _ := strings.Cut(write(t, home, export.HTML, id), "</style>")
+	_, body, _ = strings.Cut(body, `<div class="body">`)
+	classes := regexp.MustCompile(`class="([a-z-]+)"`).FindAllStringSubmatch(body, -1)
+	if len(classes) < 3 {
+		t.Fatalf("got classes %q, want 3 and more", classes)
+	}
+	for _, class := range classes {
+		if name := class[1]; !strings.HasPrefix(name, "language-") && !strings.Contains(style, "\n."+name+" ") {
+			t.Errorf("the class %s has no look", name)
+		}
+	}
+}
+
 // Nothing that somebody writes is more than a quotation in Markdown, or loads anything.
 func TestMarkdownQuotes(t *testing.T) {
 	t.Parallel()
