@@ -275,7 +275,7 @@ func (p *tab) hides(text string) {
 }
 
 const (
-	patience = 20 * time.Second // until what a test waits for has happened
+	patience = 45 * time.Second // until what a test waits for has happened
 	bound    = time.Minute      // of one command to the browser
 )
 
