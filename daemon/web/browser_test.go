@@ -227,7 +227,8 @@ next:
 	return faults
 }
 
-// open shows a page of the origin.
+// open shows a page of the origin, as it is when it knows whether somebody is signed in:
+// what stands there before is replaced.
 func (p *tab) open(path string) {
 	p.t.Helper()
 	ctx, done := p.bounded()
@@ -235,6 +236,7 @@ func (p *tab) open(path string) {
 	if err := chromedp.Do(ctx, chromedp.Navigate(p.origin+path)); err != nil {
 		p.t.Fatalf("open %q: %v", path, err)
 	}
+	p.wait(`!document.querySelector("main.alone > .empty")`)
 }
 
 // eval is the value of an expression in the page, or of the promise that it is.
