@@ -33,6 +33,9 @@ type feeder struct {
 	// durable is how many bytes of a log that is being written are on disk for good, -1
 	// where nobody here writes it. It is asked after the log was opened.
 	durable func(id string) int64
+	// skip is told of a log that cannot be read, which is then passed over. Where it is nil,
+	// such a log is an error.
+	skip func(id string, err error)
 
 	agents map[string]int64 // numbers of agents by the keys of their addresses
 }
@@ -115,6 +118,10 @@ func (b *batch) conversation(id string) (all bool, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return true, b.remove(at.n)
 	}
+	if b.skip != nil && (errors.Is(err, fs.ErrPermission) || errors.Is(err, errNoLog)) {
+		b.skip(id, err)
+		return true, nil // others are searched all the same; it is read when it has changed, or at the next start
+	}
 	if err != nil {
 		return false, err
 	}
@@ -144,6 +151,8 @@ type log struct {
 	looks string // empty where there is more than that
 }
 
+var errNoLog = errors.New("a log is a regular file")
+
 func (b *batch) openLog(id string) (l log, err error) {
 	file, err := os.OpenFile(b.home.LogPath(id), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -151,7 +160,7 @@ func (b *batch) openLog(id string) (l log, err error) {
 	}
 	info, err := file.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("log %q is no regular file", file.Name())
+		err = fmt.Errorf("%w: %q", errNoLog, file.Name())
 	}
 	if err != nil {
 		return log{}, errors.Join(err, file.Close())

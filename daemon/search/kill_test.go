@@ -240,3 +240,26 @@ func TestChangedByOthers(t *testing.T) {
 		t.Errorf("the message: got %v, %v, want it as the log has it", rows.Rows, err)
 	}
 }
+
+// TestOneLogCannotBeRead: the others are searched all the same.
+func TestOneLogCannotBeRead(t *testing.T) {
+	c := newCorpus(t, t.TempDir()+"/home")
+	lost, sound := c.create("Lost", false, people...), c.create("Sound", false, people...)
+	c.say(sound, "Nova@nyc", "the parser is red")
+	x := c.run()
+	defer x.stop()
+	x.settle(t)
+	if err := os.Remove(c.home.LogPath(lost)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(c.home.LogPath(lost), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	x.Committed(lost, 2)
+	seq := c.say(sound, "Nova@nyc", "the parser is green")
+	x.Committed(sound, seq)
+	x.settle(t)
+	if got := x.find(t, "parser", ""); len(got) != 2 {
+		t.Errorf("search: got %v, want both lines of the log that can be read", got)
+	}
+}

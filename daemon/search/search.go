@@ -208,7 +208,7 @@ func (x *Index) open(ctx context.Context) error {
 	read.SetMaxIdleConns(1)
 	read.SetConnMaxIdleTime(time.Minute)
 	x.writing.Lock()
-	x.feeder = &feeder{db: db, home: x.Home, words: true, durable: x.Durable, agents: make(map[string]int64)}
+	x.feeder = &feeder{db: db, home: x.Home, words: true, durable: x.Durable, skip: x.cannotRead, agents: make(map[string]int64)}
 	x.cards = time.Time{}
 	x.writing.Unlock()
 	x.mu.Lock()
@@ -219,6 +219,10 @@ func (x *Index) open(ctx context.Context) error {
 }
 
 const maxReaders = 4
+
+func (x *Index) cannotRead(id string, err error) {
+	x.Logger.Warn("conversation is not searched", "conv", id, "err", err)
+}
 
 // close ends the use of the index and notes that it is whole.
 func (x *Index) close() {
