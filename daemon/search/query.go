@@ -138,7 +138,7 @@ func (q *Query) filter(key string, p piece, now time.Time) (known bool, err erro
 			return true, wrong("%s: %v", key, err)
 		}
 		if key == "since" {
-			q.since = max(q.since, at.UnixMilli())
+			q.since = max(q.since, at.UnixMilli(), 1) // 0 is no filter
 			break
 		}
 		if day {

@@ -105,6 +105,9 @@ func TestQueries(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", query, strings.Join(got, " "), want)
 		}
 	}
+	if _, err := search.Parse(api.Search{Query: "since:65535w"}, time.Now()); err != nil {
+		t.Errorf("since before 1970: got %v, want a filter", err)
+	}
 	for _, query := range []string{"", " ", "!?", `""`, "-", "*", "has:x", "since:x", "until:", "x*", `"turn l"*`, "name:x*", "-since:2d", strings.Repeat("x", 1001), strings.Repeat("x ", 33)} {
 		if _, err := search.Parse(api.Search{Query: query}, now); refusal(err) != api.BadRequest {
 			t.Errorf("%.40q: got %v, want a refusal", query, err)
