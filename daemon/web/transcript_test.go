@@ -96,6 +96,25 @@ func TestTranscriptIsLive(t *testing.T) {
 	p.accessible("a transcript that was live")
 }
 
+// TestHiddenWindow wants what comes into a window that nobody sees to stay new.
+func TestHiddenWindow(t *testing.T) {
+	h := newHost(t, "Atlas", "Nova")
+	k := begin(t, h, envelope.Envelope{Topic: "Line 40"}, "Atlas", "Nova")
+	p := newBrowser(t).watch(t, h, desk, "/c/"+k.c.Ref)
+	hide := func(hidden bool) {
+		eval[bool](p, fmt.Sprintf(`Object.defineProperty(document, "hidden", {configurable: true, value: %v}) && document.dispatchEvent(new Event("visibilitychange"))`, hidden))
+	}
+	looked := fmt.Sprintf(`new Map(JSON.parse(localStorage.getItem("duo.seen"))).get(%q)`, k.id)
+	p.wait(looked + " === 1")
+	hide(true)
+	p.line(k.say("Atlas", "Is anybody there?")).shows("Is anybody there?")
+	if got := eval[int](p, looked); got != 1 {
+		t.Errorf("got line %d as looked at, want 1: the window was hidden", got)
+	}
+	hide(false)
+	p.wait(looked + " === 2")
+}
+
 // TestDeliveryIsTold follows one message with several recipients.
 func TestDeliveryIsTold(t *testing.T) {
 	h := newHost(t, "Atlas", "Nova", "Vega", "Orion")

@@ -44,7 +44,12 @@ export function Transcript({ conversation: ref }) {
     if (link.value.state === "live") void (lives.current++ === 0 ? log.heard(0) : log.refresh());
   }, [view, link.value.state]);
   useEffect(() => {
-    if (log.following.value && log.atEnd && log.conversation.value) look(log.conversation.value.id, log.end);
+    const lookHere = () => {
+      if (!document.hidden && log.following.value && log.atEnd && log.conversation.value) look(log.conversation.value.id, log.end);
+    };
+    lookHere();
+    document.addEventListener("visibilitychange", lookHere);
+    return () => document.removeEventListener("visibilitychange", lookHere);
   }, [log.span.value, log.following.value]);
 
   const known = log.conversation.value ?? findConversation(ref);
