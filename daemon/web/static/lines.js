@@ -205,6 +205,7 @@ async function step(scroller, log, current, way) {
     : pinned(scroller)?.seq ?? log.begin;
   if (seq < log.begin) await log.older();
   if (seq > log.end) await log.newer();
+  if (seq >= log.begin && seq <= log.end) current.value = seq; // for a key that comes before the frame
   await new Promise(requestAnimationFrame);
   const article = find(scroller, seq);
   article?.focus({ preventScroll: true });
