@@ -48,6 +48,19 @@ func newDisk(t *testing.T) *disk {
 	return &disk{t: t, dir: dir, filler: filepath.Join(dir, "filler")}
 }
 
+// home makes a home on the disk. Its run folder is on another one: what is derived is
+// thrown away where it does not fit, which would leave room on the full disk.
+func (d *disk) home(agents ...string) *daemontest.Host {
+	d.t.Helper()
+	dir := filepath.Join(d.dir, "home")
+	run := filepath.Join(dir, "run")
+	if err := os.MkdirAll(run, 0o700); err != nil {
+		d.t.Fatal(err)
+	}
+	mount(d.t, "duo-test", run, "tmpfs", 0, "size=8m,mode=700")
+	return daemontest.NewAt(d.t, dir, agents...)
+}
+
 // fill leaves no room on the disk.
 func (d *disk) fill() {
 	d.t.Helper()
@@ -77,7 +90,7 @@ func (d *disk) free() {
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	d := newDisk(t)
-	h := daemontest.NewAt(t, filepath.Join(d.dir, "home"), "Atlas", "Nova", "Sage")
+	h := d.home("Atlas", "Nova", "Sage")
 	id := create(h, "Full", "Nova")
 	// A log has room up to the end of its last page, and inbox files need a new page
 	// each: a few short messages are stored and cannot be delivered.
@@ -162,7 +175,7 @@ func TestFullDisk(t *testing.T) {
 func TestFullDiskAttachments(t *testing.T) {
 	t.Parallel()
 	d := newDisk(t)
-	h := daemontest.NewAt(t, filepath.Join(d.dir, "home"), "Atlas", "Nova")
+	h := d.home("Atlas", "Nova")
 	id := create(h, "Full", "Nova")
 	h.Upload("Atlas", "first", "makes the folder")
 	content := strings.Repeat("x", 100<<10)
