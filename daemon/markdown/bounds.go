@@ -9,11 +9,11 @@ import (
 // The library takes time that grows with the square of some things, of which a text may
 // therefore have only so many. What is beyond is text as it stands.
 const (
-	maxMarkdown   = 256 << 10 // bytes of a text
-	maxNested     = 50        // quotes and lists in each other
-	maxDelimiters = 1000      // of emphasis in a paragraph
-	maxLinkBytes  = 16 << 20  // looked at for the destinations of links
-	maxCells      = 20_000    // of a table: its head says how many each of its lines has
+	maxMarkdown   = 64 << 10 // bytes of a text
+	maxNested     = 50       // quotes and lists in each other
+	maxDelimiters = 1000     // of emphasis in a paragraph
+	maxLinkBytes  = 16 << 20 // looked at for the destinations of links
+	maxCells      = 20_000   // of a table: its head says how many each of its lines has
 )
 
 // shallow opens quotes and lists up to a depth.

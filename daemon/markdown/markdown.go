@@ -111,7 +111,7 @@ func newPolicy() *bluemonday.Policy {
 	return p
 }
 
-// Render makes HTML of a text. One of more than 256 KiB is shown as it stands, in a pre.
+// Render makes HTML of a text. One of more than 64 KiB is shown as it stands, in a pre.
 func (r *Renderer) Render(text string) string {
 	text = strings.ToValidUTF8(text, "\uFFFD")
 	if len(text) > maxMarkdown {
