@@ -58,6 +58,7 @@ var doors = map[string][]string{
 	"golang.org/x/sys":                       {"maildir/durable", "maildir/session"},
 	"golang.org/x/time":                      {"daemon/router", "daemon/courier", "daemon/switchboard", "daemon/waker", "sync/peer", "sync/relay"},
 	"golang.org/x/term":                      {"cmd/duo"},
+	"golang.org/x/text":                      {"daemon/search"},
 	"modernc.org/sqlite":                     {"daemon/search"},
 }
 
