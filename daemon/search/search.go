@@ -323,7 +323,8 @@ func (x *Index) look(ctx context.Context) error {
 	}
 	slices.SortFunc(stale, func(a, b staleLog) int { return cmp.Compare(a.changed, b.changed) }) // lines are kept by time
 	for _, l := range stale {
-		x.expect(l.id, l.seq+1, max(lastLine(x.Home.LogPath(l.id)), l.seq))
+		last, _ := convlog.LastOf(x.Home.LogPath(l.id))
+		x.expect(l.id, l.seq+1, max(last.Seq, l.seq))
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -392,20 +393,6 @@ func (k *known) upTo(id string) (before []knownLog, found knownLog, err error) {
 		err = k.step()
 	}
 	return before, found, err
-}
-
-// lastLine is the number of the last line of a log, 0 where it cannot be told.
-func lastLine(path string) int64 {
-	log, err := convlog.OpenReader(path)
-	if err != nil {
-		return 0
-	}
-	defer log.Close()
-	lines, err := log.Last(1)
-	if err != nil || len(lines) == 0 {
-		return 0
-	}
-	return lines[0].Seq
 }
 
 // step reads some of what is new, and reports whether there is more.

@@ -210,6 +210,21 @@ func (r *Reader) Last(k int) ([]Line, error) {
 	return r.lastByScan(k)
 }
 
+// LastOf returns the last line of the log at path, and false where there is none or the log
+// cannot be read to its end: why not is for fsck to tell.
+func LastOf(path string) (Line, bool) {
+	log, err := OpenReader(path)
+	if err != nil {
+		return Line{}, false
+	}
+	defer log.Close()
+	lines, err := log.Last(1)
+	if err != nil || len(lines) == 0 {
+		return Line{}, false
+	}
+	return lines[0], true
+}
+
 // firstBlock is how much of the end of a log is read at first.
 const firstBlock = 16 << 10
 

@@ -68,16 +68,11 @@ func (h Host) latestLogs() ([]string, error) {
 // lastStamp is the timestamp of a log's last line, 0 where it cannot be read: that is for
 // fsck to tell.
 func lastStamp(path string) int64 {
-	log, err := convlog.OpenReader(path)
-	if err != nil {
+	line, ok := convlog.LastOf(path)
+	if !ok {
 		return 0
 	}
-	defer log.Close()
-	lines, err := log.Last(1)
-	if err != nil || len(lines) == 0 {
-		return 0
-	}
-	e, err := envelope.Decode(lines[0].Bytes)
+	e, err := envelope.Decode(line.Bytes)
 	if err != nil {
 		return 0
 	}
