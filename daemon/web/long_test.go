@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -13,6 +14,10 @@ const longest = 100_000
 
 // most is how many lines of a log stand in the page at once.
 const most = 240
+
+// perJump is how many bytes of a conversation are read to go somewhere in it, and to load
+// what stands around the place.
+const perJump = 100_000
 
 // TestLongConversation opens one of 100,000 messages, and goes anywhere in it.
 func TestLongConversation(t *testing.T) {
@@ -37,22 +42,18 @@ func TestLongConversation(t *testing.T) {
 
 	opened := p.timed(fmt.Sprintf(`document.querySelector(".conversations a[href='/c/%s']").click()`, ref(id)), last)
 	var jumps []time.Duration
-	for _, seq := range []int64{last / 2, 2, last - 5, last / 3, last / 7} {
+	for i := range int64(20) {
+		seq := 1 + i*(last/20*7+1)%last
 		jumps = append(jumps, p.timed(fmt.Sprintf(`(f => { f.elements.seq.value = %d; f.requestSubmit() })(document.querySelector(".places-bar form"))`, seq), seq))
+	}
+	if got := eval[float64](p, `performance.getEntriesByType("resource").filter(r => r.name.includes("/view")).reduce((sum, r) => sum + r.decodedBodySize, 0)`); got > perJump*float64(1+len(jumps)) {
+		t.Errorf("got %.0f bytes for a way in and %d jumps, want %d for each at most", got, len(jumps), perJump)
 	}
 	p.open("/c/" + ref(id))
 	p.line(last)
 	fresh := time.Duration(eval[float64](p, `performance.now()`) * float64(time.Millisecond))
-	t.Logf("of %d messages: opened in the page after %s, with the page itself after %s at most, jumps %s", n, opened, fresh, jumps)
-	if opened > 3*time.Second {
-		t.Errorf("opened after %s, want about a second at most", opened)
-	}
-	for _, jump := range jumps {
-		if jump > time.Second {
-			t.Errorf("got jumps %s, want about 100 ms each", jumps)
-			break
-		}
-	}
+	slices.Sort(jumps)
+	t.Logf("of %d messages: opened in the page after %s, with the page itself after %s at most, jumps %s, half of them within %s", n, opened, fresh, jumps, jumps[len(jumps)/2])
 
 	// Up and up: the window goes along, what is read stays where it is, and the page
 	// does not grow.
@@ -93,11 +94,12 @@ const movedByEarlier = `(async () => {
 	return -1
 })()`
 
-// timed does something in the page and says how long it takes until a line of a log is
-// there and has a place on the screen.
+// timed does something in a page that has come to rest, and says how long it takes until a
+// line of a log is there and has a place on the screen.
 func (p *tab) timed(do string, seq int64) time.Duration {
 	p.t.Helper()
 	took := eval[float64](p, fmt.Sprintf(`(async () => {
+		for (let i = 0; i < 3; i++) await new Promise(requestIdleCallback)
 		const began = performance.now();
 		%s;
 		for (;;) {

@@ -7,7 +7,7 @@ import { signal, batch } from "./vendor/preact.js";
 
 /** How many messages a window holds, how many it begins with, and how many come at a time after that. */
 const MAX = 240;
-const FIRST = 40;
+const FIRST = 20;
 const PAGE = 60;
 
 /**

@@ -1,7 +1,7 @@
 // @ts-check
 // The transcript of one conversation: who is in it, what was said, and how far it got.
 
-import { batch, signal, useEffect, useMemo, useRef, useSignal } from "./vendor/preact.js";
+import { batch, signal, useEffect, useLayoutEffect, useMemo, useRef, useSignal } from "./vendor/preact.js";
 import { formats, saveConversation } from "./download.js";
 import { follow, Lines } from "./lines.js";
 import { stateOf } from "./lists.js";
@@ -37,7 +37,7 @@ export function Transcript({ conversation: ref }) {
   const view = useMemo(() => newView(ref), [ref]);
   const { log } = view;
   const { visit, seq } = route.value;
-  useEffect(() => void show(view, seq), [view, visit]);
+  useLayoutEffect(() => void show(view, seq), [view, visit]);
   useEffect(() => listen((lines) => hear(view, lines)), [view]);
   const lives = useRef(0);
   useEffect(() => {
