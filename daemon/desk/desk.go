@@ -3,11 +3,8 @@
 package desk
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"slices"
 	"time"
 
@@ -23,7 +20,6 @@ import (
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/card"
 	"github.com/claude-duo/duo/maildir/convlog"
-	"github.com/claude-duo/duo/maildir/durable"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/claude-duo/duo/maildir/mailbox"
 )
@@ -234,7 +230,7 @@ func (d *Desk) WithLast(ctx context.Context, c api.Conversation) api.Conversatio
 // looks at no more of them than the page needs, and gives a page that is not full rather
 // than look at very many of which none fits; more counts those that it has not looked at.
 func (d *Desk) All(ctx context.Context, q Query) (api.Conversations, error) {
-	ids, err := d.latest()
+	ids, err := d.ledger.Latest()
 	if err != nil {
 		return api.Conversations{}, err
 	}
@@ -257,27 +253,6 @@ func (d *Desk) All(ctx context.Context, q Query) (api.Conversations, error) {
 		out.Next = api.Cursor{Passed: at + looked, Key: ids[looked-1]}.String()
 	}
 	return out, nil
-}
-
-// latest lists the conversations of the host, those first whose logs have changed last.
-func (d *Desk) latest() ([]string, error) {
-	ids, err := d.home.Conversations()
-	if err != nil {
-		return nil, err
-	}
-	dir, err := os.Open(d.home.ConversationsDir())
-	if err != nil {
-		return nil, fmt.Errorf("list conversations: %w", err)
-	}
-	defer dir.Close()
-	changed := make(map[string]int64, len(ids))
-	for _, id := range ids {
-		if look, err := durable.LookAt(dir, maildir.LogName(id)); err == nil {
-			changed[id] = look.Modified
-		}
-	}
-	slices.SortStableFunc(ids, func(a, b string) int { return cmp.Compare(changed[b], changed[a]) })
-	return ids, nil
 }
 
 // Limit is show.Limit, for those who gather themselves.

@@ -302,6 +302,7 @@ func (c *conversation) announce() {
 	if state.LastSeq > c.announced {
 		from := c.announced + 1
 		c.announced = state.LastSeq
+		c.ledger.latest.note(c.id)
 		c.ledger.follower.Committed(c.id, from, state.Present())
 	}
 	if raw {

@@ -68,6 +68,7 @@ type Ledger struct {
 	follower Follower
 	opts     Options
 	refs     *maildir.Refs
+	latest   latest
 	work     sync.WaitGroup // users of logs, and committers that have outlived their caller
 
 	mu     sync.Mutex
@@ -350,6 +351,7 @@ func (l *Ledger) Refresh(ctx context.Context, id string) error {
 			c.announce() // another goroutine may have read the lines and not told yet
 			return nil
 		}
+		l.latest.note(id)
 		l.learnImported() // before anybody is told of lines that were imported
 		err := c.refresh(ctx)
 		if err == nil && c.abandoned() {
