@@ -47,8 +47,11 @@ type Sub struct {
 	moved   map[Stay]struct{}
 }
 
-// Stay is an agent, by the key of its address, in a conversation.
-type Stay struct{ Conversation, Agent string }
+// Stay is an agent in a conversation.
+type Stay struct {
+	Conversation string
+	Agent        envelope.Address
+}
 
 // Subscribe wakes the subscriber for some topics.
 func (b *Bus) Subscribe(topics ...Topic) *Sub {

@@ -93,7 +93,7 @@ func (r *reader) touch(conversation string) {
 // hasMoved tells those who follow it that an agent of this host, by the name of its folder,
 // got further in a conversation. It may be called with locks held.
 func (d *Deliverer) hasMoved(agent, conversation string) {
-	d.bus.Move(bus.Stay{Conversation: conversation, Agent: d.home.Address(agent).Key()})
+	d.bus.Move(bus.Stay{Conversation: conversation, Agent: d.home.Address(agent)})
 	if d.moved != nil {
 		d.moved(agent, conversation)
 	}
@@ -101,5 +101,5 @@ func (d *Deliverer) hasMoved(agent, conversation string) {
 
 // FarMoved is told that an agent of another host got further in a conversation.
 func (d *Deliverer) FarMoved(agent envelope.Address, conversation string) {
-	d.bus.Move(bus.Stay{Conversation: conversation, Agent: agent.Key()})
+	d.bus.Move(bus.Stay{Conversation: conversation, Agent: agent})
 }

@@ -2,11 +2,9 @@ package deliver
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/claude-duo/duo/daemon/bus"
-	"github.com/claude-duo/duo/daemon/conv"
 	"github.com/claude-duo/duo/maildir/envelope"
 )
 
@@ -62,11 +60,11 @@ func (r *receipts) news(covers func(conversation string) bool, busy bool) (lines
 // receipt is how far an agent is in a conversation, and whether that is known.
 func (d *Deliverer) receipt(stay bus.Stay) (Receipt, bool) {
 	state, _ := d.ledger.State(context.Background(), stay.Conversation) // of a log that cannot be read, what is known
-	i := slices.IndexFunc(state.Members, func(m conv.Member) bool { return m.Address.Key() == stay.Agent })
-	if i < 0 {
+	member, ok := state.Member(stay.Agent)
+	if !ok {
 		return Receipt{}, false
 	}
-	agent := state.Members[i].Address
+	agent := member.Address
 	var mark Mark
 	known := false
 	switch {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/daemontest"
@@ -124,6 +125,17 @@ func TestReceiptsOfTheHost(t *testing.T) {
 	watcher.receipt(nova, 3, 2)
 	live.confirm(id, 3, api.Seen)
 	watcher.receipt(nova, 3, 3)
+	h.send("Atlas", id, "three")
+	h.send("Atlas", id, "four")
+	live.wantNext(id, 4)
+	live.wantNext(id, 5)
+	live.confirm(id, 5, api.Seen)
+	if r, err := h.As("").Receipts(context.Background(), id, 5, api.Seen, 10*time.Second); err != nil || r.Recipients[0].State != api.Seen {
+		t.Errorf("seen before the line in front of it: got %+v, %v", r, err)
+	}
+	watcher.receipt(nova, 3, 3)
+	live.confirm(id, 4, api.Seen)
+	watcher.receipt(nova, 5, 5)
 
 	other := h.create("Atlas", "other", "Nova")
 	narrow := h.subscribe("", api.StreamRequest{Receipts: true, Conversations: []string{other}})
