@@ -28,7 +28,12 @@ type host struct {
 
 func newHost(t *testing.T, agents ...string) *host {
 	t.Helper()
-	h := &host{Host: daemontest.New(t, agents...), t: t}
+	return newHostWith(t, "http.listen = 'off'", agents...)
+}
+
+func newHostWith(t *testing.T, config string, agents ...string) *host {
+	t.Helper()
+	h := &host{Host: daemontest.NewWith(t, config, agents...), t: t}
 	h.http = &http.Client{Transport: &http.Transport{DialContext: h.dial}}
 	t.Cleanup(h.http.CloseIdleConnections)
 	return h

@@ -2,6 +2,7 @@ package httpd
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 
@@ -19,6 +20,9 @@ func (s *Server) hostRoutes(door huma.API) {
 func (s *Server) status(context.Context, caller, none) (api.Status, error) {
 	status := s.Status()
 	status.HTTP = s.Address()
+	if shut := s.shut.Load(); shut != nil && *shut != nil {
+		status.Problems = append(status.Problems, fmt.Sprintf("no page, and nobody with a token is let in: %v", *shut))
+	}
 	return status, nil
 }
 

@@ -86,6 +86,7 @@ type Server struct {
 	upgrader *websocket.Upgrader
 	markdown *markdown.Renderer
 	address  atomic.Pointer[string] // of the door for programs with a token
+	shut     atomic.Pointer[error]  // why that door is not open yet, nil for nothing
 }
 
 // New returns a server; Serve starts it.

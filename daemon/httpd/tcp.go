@@ -20,6 +20,7 @@ func (s *Server) serveTCP(ctx context.Context, all func(func()), serve func(net.
 	}
 	open := func() error {
 		l, err := s.listenTCP(ctx)
+		s.shut.Store(&err)
 		if err == nil {
 			serve(l)
 		}

@@ -185,6 +185,28 @@ func (o *outside) raw(request string) string {
 	return strings.TrimSpace(status)
 }
 
+// TestPortIsTaken: the status tells why nobody is let in over TCP, for as long as that is so.
+func TestPortIsTaken(t *testing.T) {
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	h := newHostWith(t, fmt.Sprintf("http.listen = %q\n", other.Addr()))
+	status := get[api.Status](h, "GET /v1/status", "")
+	if status.HTTP != "" || len(status.Problems) != 1 || !strings.Contains(status.Problems[0], other.Addr().String()) {
+		t.Errorf("taken: got %s, want a problem with %s", daemontest.JSON(status), other.Addr())
+	}
+	if testing.Short() {
+		return
+	}
+	other.Close()
+	daemontest.Eventually(t, func() (bool, string) {
+		status := get[api.Status](h, "GET /v1/status", "")
+		return status.HTTP == other.Addr().String() && len(status.Problems) == 0, daemontest.JSON(status)
+	})
+}
+
 // TestBentRequests: what two readers could take for different requests is refused.
 func TestBentRequests(t *testing.T) {
 	o := newOutside(t, "", "Atlas")

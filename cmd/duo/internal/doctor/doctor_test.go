@@ -71,12 +71,8 @@ func TestLook(t *testing.T) {
 			doctor.Warn, "daemon", "may use no sockets", "duo inbox", "",
 		},
 		"another program has the port": {
-			func(_ *testing.T, h *doctor.Host) { h.Status.HTTP = "" },
-			doctor.Warn, "http", "nobody listens at 127.0.0.1:7600", "duo config get http.listen", "",
-		},
-		"no port is wanted": {
-			func(_ *testing.T, h *doctor.Host) { h.Status.HTTP, h.Home.Config.HTTP.Listen = "", "off" },
-			doctor.OK, "daemon", "pid 1", "", "http",
+			func(_ *testing.T, h *doctor.Host) { h.Status.Problems = []string{"no page: address already in use"} },
+			doctor.Warn, "problem", "address already in use", "duo config list", "",
 		},
 		"a command that wakes nobody": {
 			func(_ *testing.T, h *doctor.Host) {

@@ -85,11 +85,8 @@ func (h Host) daemon() []Finding {
 	if path := h.Home.SocketPath(); filepath.Dir(path) != h.Home.RunDir() {
 		list = append(list, Fine("socket", "%s, as the path of the home is too long for one", path))
 	}
-	if listen := h.Home.Config.HTTP.Listen; s.HTTP == "" && listen != "off" {
-		list = append(list, Warning("http", "nobody listens at %s: most likely another program has it", listen).WithNext("duo config get http.listen"))
-	}
 	for _, problem := range s.Problems {
-		list = append(list, Warning("daemon", "%s", problem).WithNext("duo status"))
+		list = append(list, Warning("problem", "%s", problem).WithNext("duo config list"))
 	}
 	return list
 }
