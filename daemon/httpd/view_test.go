@@ -3,6 +3,7 @@ package httpd_test
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -164,7 +165,7 @@ func TestViewOfLargeLines(t *testing.T) {
 	}
 }
 
-// TestViewOfALongLog: how long a view takes does not depend on how long the log is.
+// TestViewOfALongLog: what a view costs does not depend on how long the log is.
 func TestViewOfALongLog(t *testing.T) {
 	h := newHost(t, "Atlas", "Nova")
 	const last = 100_000
@@ -172,15 +173,21 @@ func TestViewOfALongLog(t *testing.T) {
 		return fmt.Sprintf("message **%d** of a long conversation, with `code` and a [link](https://example.com)", seq)
 	})
 	h.view(id, "") // which reads the log once
-	var slowest time.Duration
 	for _, query := range []string{"", "at=1", "at=50000", "at=99999", "before=30000", "after=77777", "after=0", "at=12345&limit=240"} {
-		begun := time.Now()
+		before := allocated()
 		v := h.view(id, query)
-		took := time.Since(begun)
-		slowest = max(slowest, took)
-		if len(v.Messages) < 30 || v.Last != last || took > time.Second {
-			t.Errorf("%q: got %d lines of %d in %s", query, len(v.Messages), v.Last, took)
+		// 240 lines take about 10 MB, all of them about 200.
+		if took := allocated() - before; len(v.Messages) < 30 || v.Last != last || took > 50<<20 {
+			t.Errorf("%q: got %d lines of %d for %d bytes of memory", query, len(v.Messages), v.Last, took)
+		} else {
+			t.Logf("%q: %d lines for %d bytes of memory", query, len(v.Messages), took)
 		}
 	}
-	t.Logf("slowest: %s", slowest)
+}
+
+// allocated is how many bytes this process has asked for so far.
+func allocated() uint64 {
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.TotalAlloc
 }
