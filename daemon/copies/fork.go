@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -257,7 +258,7 @@ func (l *line) cutNext(ctx context.Context, id string) bool {
 	switch {
 	case ctx.Err() != nil || errors.Is(err, ledger.ErrClosed):
 		return true
-	case err != nil && durable.DiskFailed(err):
+	case err != nil && (durable.DiskFailed(err) || errors.Is(err, maildir.ErrImporting)):
 		l.service.Logger.Warn("replica is not cut", "conv", id, "peer", l.session.Host, "err", err)
 		l.apply.AddAfter(id, retryAfter)
 		return true
@@ -362,6 +363,13 @@ func (s *Service) finishCut(ctx context.Context, origin, id string, n int) error
 	return durable.SyncDir(filepath.Dir(path))
 }
 
+// saidHere reports whether a line is by an agent of this host, which has signed it then. It
+// may have come by another way than a link.
+func (s *Service) saidHere(e *envelope.Envelope) bool {
+	sig, err := base64.StdEncoding.Strict().DecodeString(e.Signature)
+	return err == nil && s.here(e.From) && s.Signed != nil && s.Signed(s.Home.Host.ID, e.Signed(), sig)
+}
+
 // cutLine is a line of a file of cut lines.
 type cutLine struct {
 	seq  int64
@@ -388,7 +396,7 @@ func (s *Service) readCut(path string) (first cutLine, ours []*envelope.Envelope
 			first = cutLine{e.Seq, bytes.Clone(scan.Bytes())}
 		}
 		ids[e.Seq] = e.ID
-		if !s.here(e.From) || e.Signature == "" {
+		if !s.saidHere(e) {
 			continue
 		}
 		if id, cut := ids[e.ReplyTo.Seq]; cut && e.ReplyTo.Seq > 0 {

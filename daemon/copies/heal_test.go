@@ -2,6 +2,8 @@ package copies_test
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -273,11 +275,15 @@ func fork(t *testing.T, nyc, lon *host) (string, closer) {
 	say(39)
 	restore := keep(t, nyc, id)
 	say(28)
-	nyc.add(&envelope.Envelope{
+	said := &envelope.Envelope{
 		ID: envelope.NewID(), Type: envelope.Message, Conversation: id, From: lon.address("Bob"), Content: "Bob said so",
-		After: envelope.Int(1), Signature: "c2ln", ReplyTo: envelope.Ref{Seq: 45},
-	})
-	say(1)
+		After: envelope.Int(1), ReplyTo: envelope.Ref{Seq: 45},
+	}
+	said.Signature = base64.StdEncoding.EncodeToString(ed25519.Sign(lon.key, said.Signed()))
+	nyc.add(said)
+	forged := *said
+	forged.ID, forged.Content = envelope.NewID(), "Bob did not say so"
+	nyc.add(&forged)
 	synctest.Wait()
 	l.Cut()
 	nyc.restart(restore)
