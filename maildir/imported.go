@@ -24,8 +24,8 @@ type Imported struct {
 // ImportedPath is the file that notes what was imported, a line each.
 func (h *Home) ImportedPath() string { return filepath.Join(h.Dir, "imported.jsonl") }
 
-// Imported tells through which line each conversation is history. A line of the file that
-// cannot be read is passed over.
+// Imported tells through which line each conversation is history: what was noted last
+// counts. A line of the file that cannot be read is passed over.
 func (h *Home) Imported() (map[string]int64, error) {
 	through := make(map[string]int64)
 	f, err := os.Open(h.ImportedPath())
@@ -40,7 +40,7 @@ func (h *Home) Imported() (map[string]int64, error) {
 	for lines.Scan() {
 		var one Imported
 		if json.Unmarshal(lines.Bytes(), &one) == nil {
-			through[one.Conversation] = max(through[one.Conversation], one.Through)
+			through[one.Conversation] = one.Through
 		}
 	}
 	if err := lines.Err(); err != nil {

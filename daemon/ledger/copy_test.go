@@ -12,6 +12,7 @@ import (
 
 	"github.com/claude-duo/duo/daemon/conv"
 	"github.com/claude-duo/duo/daemon/ledger"
+	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/convlog"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/google/go-cmp/cmp"
@@ -335,4 +336,41 @@ func TestHead(t *testing.T) {
 	}
 	_, _, err = b.Head(context.Background(), "7c1e0d52-91aa-8b7c-9c1d-5e6f708192a3")
 	wantError(t, "Head of no conversation", err, ledger.ErrNotFound)
+}
+
+// TestCutHistory: what comes in the place of lines that were imported and cut off is news.
+func TestCutHistory(t *testing.T) {
+	origin, id, lines := original(t, numbered("message ", 6)...)
+	b := newBooks(t, ledger.Options{})
+	if err := b.home.NoteImported([]maildir.Imported{{Conversation: id, Through: 7}}); err != nil {
+		t.Fatal(err)
+	}
+	b.mustTake(origin, id, lines)
+	imported := func(when string, want int64) {
+		t.Helper()
+		if got := b.Imported(id); got != want {
+			t.Errorf("%s: got history through line %d, want %d", when, got, want)
+		}
+	}
+	imported("at first", 7)
+	cut := func(keep int64) error {
+		return b.Cut(context.Background(), id, keep, func([]byte) error { return nil })
+	}
+	release, err := b.home.LockImport()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, "while something is imported", cut(4), maildir.ErrImporting)
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	b.wantCopy(id, lines)
+	if err := cut(4); err != nil {
+		t.Fatal(err)
+	}
+	imported("cut", 4)
+	b.wantCopy(id, lines[:4])
+	b.mustTake(origin, id, lines[4:])
+	b.reopen()
+	imported("after a restart", 4)
 }

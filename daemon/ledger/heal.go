@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/convlog"
 	"github.com/claude-duo/duo/maildir/envelope"
 )
@@ -51,6 +52,9 @@ func (l *Ledger) Cut(ctx context.Context, id string, keep int64, save func(line 
 		if !c.replica() {
 			return ErrReplica
 		}
+		if err := l.forget(id, keep); err != nil {
+			return err
+		}
 		if err := c.log.Cut(ctx, keep, save); err != nil {
 			return err
 		}
@@ -61,6 +65,20 @@ func (l *Ledger) Cut(ctx context.Context, id string, keep int64, save func(line 
 		return l.Refresh(ctx, id)
 	}
 	return err
+}
+
+// forget notes that of what was imported no more than the lines through one are history:
+// what comes in the place of the others is news.
+func (l *Ledger) forget(id string, keep int64) error {
+	if l.Imported(id) <= keep {
+		return nil
+	}
+	release, err := l.home.LockImport()
+	if err != nil {
+		return err
+	}
+	defer release() //nolint:errcheck // the lock ends with the file
+	return l.home.NoteImported([]maildir.Imported{{Conversation: id, Through: keep, At: l.now().UnixMilli()}})
 }
 
 // elsewhere is a line as it counts where it stands now: an offset at which it has adopted
