@@ -2,7 +2,6 @@ package courier
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 
@@ -47,7 +46,7 @@ func (c *Courier) checkLine(origin string, state conv.State, e *envelope.Envelop
 		return fmt.Errorf("nothing says which host %q is: %w", e.From.Host, ErrForged)
 	case author != origin && e.Operator:
 		return fmt.Errorf("it is by right of the operator of another host than the origin: %w", ErrForged)
-	case author == origin, byOrigin(e):
+	case author == origin, conv.EndsCall(e):
 		return nil
 	case author == c.Home.Host.ID:
 		return c.signed(c.Host().Keys(), e)
@@ -57,12 +56,6 @@ func (c *Courier) checkLine(origin string, state conv.State, e *envelope.Envelop
 		return nil // whose signature nobody here can check
 	}
 	return c.signed(p.Keys, e)
-}
-
-// byOrigin reports whether a line is one with which the origin closes a call that is over,
-// in the name of whoever is left.
-func byOrigin(e *envelope.Envelope) bool {
-	return e.Auto && e.Event == envelope.EventClose && e.Content == "" && len(e.Data) == 0 && len(e.Attachments) == 0
 }
 
 // checkNames refuses lines in which the name of this host, of the origin or of a peer means
@@ -90,8 +83,7 @@ func (c *Courier) isOther(name, id string) bool {
 }
 
 func (c *Courier) signed(keys identity.Keys, e *envelope.Envelope) error {
-	sig, err := base64.StdEncoding.Strict().DecodeString(e.Signature)
-	if err != nil || !keys.Verify(e.Signed(), sig) {
+	if !keys.VerifyText(e.Signed(), e.Signature) {
 		return ErrForged
 	}
 	return nil

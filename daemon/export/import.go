@@ -11,11 +11,13 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/claude-duo/duo/daemon/conv"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/blob"
 	"github.com/claude-duo/duo/maildir/convlog"
 	"github.com/claude-duo/duo/maildir/durable"
 	"github.com/claude-duo/duo/maildir/mailbox"
+	"github.com/claude-duo/duo/sync/identity"
 )
 
 // Deed is what an import does with a conversation.
@@ -169,11 +171,38 @@ func (im *Import) plan(s *staged) (Plan, error) {
 		p.Deed = Keep
 	case s.state.Origin == im.Home.Host.ID:
 		p.Deed, p.Why = Refuse, fmt.Sprintf("this host gives its numbers, and has given %d; the export has %d", have, s.lines)
+	case have <= im.imported[s.id]: // nothing has come to it since it was imported
+		p.Deed, p.Lines, p.have, p.history = Extend, s.lines-have, have, true
 	default:
 		p.Deed, p.Lines, p.have = Extend, s.lines-have, have
-		p.history = have <= im.imported[s.id] // nothing has come to it since it was imported
+		forged, err := im.forged(came, have)
+		if forged > 0 {
+			p.Deed, p.Lines, p.Why = Refuse, 0, fmt.Sprintf("line %d is by an agent of this host, and not signed by it", forged)
+		}
+		return p, err
 	}
 	return p, nil
+}
+
+// forged returns the first line behind one that an agent of this host is to have said in a
+// conversation of another host, and has not: this host signs what its agents say there.
+func (im *Import) forged(came *convlog.Reader, behind int64) (seq int64, err error) {
+	keys, err := identity.ReadKeys(im.Home)
+	if err != nil {
+		return 0, err
+	}
+	var state conv.State
+	scan := came.Scan(convlog.Pos{})
+	for nextValid(scan) {
+		e := decode(scan.Line())
+		state = state.Apply(e)
+		id, _ := state.Host(e.From.Host)
+		ours := id == im.Home.Host.ID || e.From.Host == im.Home.Host.Name
+		if e.Seq > behind && ours && !conv.EndsCall(e) && !keys.VerifyText(e.Signed(), e.Signature) {
+			return e.Seq, nil
+		}
+	}
+	return 0, scan.Err()
 }
 
 // compare counts the lines that two logs have in common from the start. Where both have

@@ -3,6 +3,8 @@ package export_test
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -643,5 +645,77 @@ func TestStream(t *testing.T) {
 	want += fmt.Sprintf(`{"duo":"end","conversations":1,"lines":2,"files":2,"sha256":%q}`, sum(text[:end])) + "\n"
 	if diff := cmp.Diff(want, rest); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// Nobody is told by an import what an agent of this host is to have said to another host,
+// unless this host has signed it.
+func TestImportSpeaksForNobodyHere(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	nyc, lon := newHome(t, filepath.Join(dir, "nyc"), "nyc"), newHome(t, filepath.Join(dir, "lon"), "lon")
+	key, err := maildir.ReadKey(lon.KeyPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	bob := func(content string) *envelope.Envelope {
+		return &envelope.Envelope{
+			ID: envelope.NewID(), Type: envelope.Message, From: lon.Address("Bob"), Content: content, After: envelope.Int(1),
+		}
+	}
+	for what, c := range map[string]struct {
+		last *envelope.Envelope
+		sign bool
+		want export.Deed
+	}{
+		"an agent of the origin": {&envelope.Envelope{Content: "hi"}, false, export.Extend},
+		"ours, signed":           {bob("hi"), true, export.Extend},
+		"ours, not signed":       {bob("hi"), false, export.Refuse},
+		"the end of a call":      {&envelope.Envelope{Type: envelope.System, Event: envelope.EventClose, From: lon.Address("Bob"), Auto: true}, false, export.Extend},
+		"ours, in other letters": {&envelope.Envelope{Content: "hi", From: envelope.Address{Name: "bOB", Host: "lon"}, Signature: "c2ln"}, false, export.Refuse},
+		"ours, by another name":  {&envelope.Envelope{Content: "hi", From: envelope.Address{Name: "Bob", Host: "london"}}, false, export.Refuse},
+	} {
+		join := &envelope.Envelope{Type: envelope.Join, From: lon.Address("Bob"), Hosts: map[string]string{"lon": lon.Host.ID, "london": lon.Host.ID}}
+		id, lines := talk(t, nyc, what, []string{"Atlas"}, join)
+		early := valid(t, nyc, id)
+		last := c.last
+		last.Conversation, last.Seq = id, int64(len(lines)+1)
+		if last.ID == "" {
+			last.ID = envelope.NewID()
+		}
+		if last.Type == "" {
+			last.Type = envelope.Message
+		}
+		if last.From.IsZero() {
+			last.From = nyc.Address("Atlas")
+		}
+		if c.sign {
+			last.Signature = base64.StdEncoding.EncodeToString(ed25519.Sign(key, last.Signed()))
+		}
+		last.Timestamp = 1739654400999
+		appendTo(t, nyc.LogPath(id), string(last.Append(nil))+"\n")
+		if err := os.WriteFile(lon.LogPath(id), []byte(early), 0o600); err != nil { // by link
+			t.Fatal(err)
+		}
+		taken, err := take(lon, write(t, nyc, export.JSONL, id))
+		if got := deeds(taken)[id]; got != c.want || errors.Is(err, export.ErrRefused) != (c.want == export.Refuse) {
+			t.Errorf("%s: got %+v, %v, want %s", what, taken, err, c.want)
+		}
+	}
+}
+
+// A line of which no door lets one in is none of an import either.
+func TestLimitsOfImportedLines(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	from, to := newHome(t, filepath.Join(dir, "from"), "nyc"), newHome(t, filepath.Join(dir, "to"), "lon")
+	for what, line := range map[string]*envelope.Envelope{
+		"a path for a name": {Attachments: []envelope.Attachment{{Name: "../../x", MediaType: "text/plain", SHA256: sum("x"), Size: 1}}},
+		"a long reason":     {Type: envelope.System, Event: envelope.EventClose, Reason: strings.Repeat("x", 5000)},
+	} {
+		id, _ := talk(t, from, what, []string{"Atlas"}, line)
+		if _, err := take(to, write(t, from, export.JSONL, id)); !errors.Is(err, export.ErrBad) || !strings.Contains(err.Error(), "line 2") {
+			t.Errorf("%s: got %v, want line 2 to be refused", what, err)
+		}
 	}
 }

@@ -231,6 +231,9 @@ func (r *reading) check(s *staged) error {
 		case e.Conversation != "" && e.Conversation != s.id:
 			return wrong(n, "it is of conversation %q", e.Conversation)
 		}
+		if err := e.Check(envelope.MaxLine); err != nil {
+			return wrong(n, "%w", err)
+		}
 		s.state = s.state.Apply(e)
 	}
 	if scan.Err() != nil {

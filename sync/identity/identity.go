@@ -59,6 +59,15 @@ func Open(home *maildir.Home) (*Host, error) {
 	return newHost(home.Host.Name, keys, private)
 }
 
+// ReadKeys reads which keys the host in a home has and had, for whoever only looks.
+func ReadKeys(home *maildir.Home) (Keys, error) {
+	private, err := maildir.ReadKey(home.KeyPath())
+	if err != nil {
+		return Keys{}, err
+	}
+	return readKeys(home, private)
+}
+
 // readKeys reads the chain of keys. A host that has never changed its key has no file.
 func readKeys(home *maildir.Home, private ed25519.PrivateKey) (Keys, error) {
 	text, err := durable.ReadPlain(home.KeysPath(), maxKeysFile)

@@ -149,6 +149,12 @@ func (k Keys) Verify(message, signature []byte) bool {
 	return false
 }
 
+// VerifyText is Verify for a signature in base64, as lines have it.
+func (k Keys) VerifyText(message []byte, signature string) bool {
+	sig, err := base64.StdEncoding.Strict().DecodeString(signature)
+	return err == nil && k.Verify(message, sig)
+}
+
 // Follow reports whether k can be the keys of the host whose keys were pinned: the
 // same, or more. The error is ErrOldKey or ErrChangedKey.
 func (k Keys) Follow(pinned Keys) error {
