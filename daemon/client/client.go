@@ -28,6 +28,9 @@ var (
 	// ErrBroken means that the connection ended before the answer was whole: nobody
 	// knows whether the request was carried out. A draft with an id may be sent again.
 	ErrBroken = errors.New("the connection to the daemon broke")
+	// ErrSilent means that no answer came in time, as from a daemon that was stopped or hangs:
+	// nobody knows whether the request was carried out. A draft with an id may be sent again.
+	ErrSilent = errors.New("the daemon does not answer")
 )
 
 const (
@@ -158,7 +161,7 @@ func (c *Client) encode(r request) ([]byte, error) {
 // failure tells a daemon that is not there from a connection that broke.
 func (c *Client) failure(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); errors.Is(cause, context.DeadlineExceeded) {
-		return api.Errorf(api.Busy, "the daemon does not answer")
+		return api.Errorf(api.DaemonUnreachable, "%w", ErrSilent).WithNext("duo doctor")
 	} else if cause != nil {
 		return cause
 	}
@@ -187,8 +190,8 @@ func problem(resp *http.Response) error {
 	return api.Errorf(api.Internal, "the daemon answered %s: %s", resp.Status, strings.TrimSpace(string(data)))
 }
 
-// Unreachable reports whether an error means that there is no daemon to talk to,
-// and not that the daemon has refused something.
+// Unreachable reports whether an error means that there is no daemon to talk to, or none
+// that answers, and not that the daemon has refused something.
 func Unreachable(err error) bool {
 	var e *api.Error
 	return errors.As(err, &e) && (e.Code == api.DaemonUnreachable || e.Code == api.Stopping)

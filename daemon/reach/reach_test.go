@@ -2,6 +2,7 @@ package reach_test
 
 import (
 	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -78,6 +79,31 @@ func TestPostWithoutADaemon(t *testing.T) {
 	if want := []string{"while you were away"}; !slices.Equal(said, want) {
 		t.Errorf("got the messages %q, want %q", said, want)
 	}
+}
+
+// TestPostToASilentDaemon: where no answer comes in time the draft waits in the outbox too.
+func TestPostToASilentDaemon(t *testing.T) {
+	h := daemontest.New(t, "Atlas", "Nova")
+	h.Stop()
+	silent, err := net.Listen("unix", h.Home().SocketPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	host := reach.New(h.Home(), "Atlas", nil)
+	_, left, err := host.Post(ctx, message(host, "Nova", "are you there?"))
+	if err != nil || left == nil || !strings.Contains(left.Why, client.ErrSilent.Error()) {
+		t.Fatalf("got %+v, %v, want a drop and why", left, err)
+	}
+	silent.Close()
+	h.Start()
+	nova := h.As("Nova")
+	daemontest.Eventually(t, func() (bool, string) {
+		list, err := nova.Inbox(t.Context(), 0)
+		return err == nil && len(list.Items) == 1, daemontest.JSON(list)
+	})
 }
 
 // TestCarry: what goes with a draft is put beside its drop before that is there.
