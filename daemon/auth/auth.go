@@ -221,11 +221,7 @@ func (k *Keeper) write(tokens []Token) error {
 	if k.broken != nil {
 		return k.broken
 	}
-	data, err := json.MarshalIndent(tokens, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write tokens: %w", err)
-	}
-	if err := durable.Replace(k.home.TokensPath(), append(data, '\n'), 0o600); err != nil {
+	if err := durable.ReplaceJSON(k.home.TokensPath(), tokens, 0o600); err != nil {
 		return err
 	}
 	k.tokens = tokens

@@ -224,11 +224,7 @@ func (b *Book) put(s Standing, now time.Time) error {
 	for _, k := range slices.Sorted(maps.Keys(all)) {
 		f.Agents = append(f.Agents, all[k])
 	}
-	data, err := json.MarshalIndent(f, "", "  ")
-	if err == nil {
-		err = durable.Replace(b.path, append(data, '\n'), 0o600)
-	}
-	if err != nil {
+	if err := durable.ReplaceJSON(b.path, f, 0o600); err != nil {
 		return fmt.Errorf("write standings: %w", err)
 	}
 	b.all = all

@@ -75,11 +75,7 @@ func (c Contacts) Write(dir string) error {
 		return fmt.Errorf("write contacts: over the limit of %d", maxContacts)
 	}
 	c.Block, c.Allow = append([]string{}, c.Block...), append([]string{}, c.Allow...)
-	data, err := json.MarshalIndent(c, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write contacts: %w", err)
-	}
-	return durable.Replace(filepath.Join(dir, ContactsFile), append(data, '\n'), 0o600)
+	return durable.ReplaceJSON(filepath.Join(dir, ContactsFile), c, 0o600)
 }
 
 // Blocks reports whether an agent is blocked.

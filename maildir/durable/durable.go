@@ -5,6 +5,7 @@
 package durable
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,6 +27,15 @@ func Replace(path string, data []byte, perm fs.FileMode) error {
 		return errors.Join(fmt.Errorf("replace %q: %w", path, err), os.Remove(temp))
 	}
 	return SyncDir(filepath.Dir(path))
+}
+
+// ReplaceJSON is Replace with a value as JSON, indented for people who read it.
+func ReplaceJSON(path string, v any, perm fs.FileMode) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("replace %q: %w", path, err)
+	}
+	return Replace(path, append(data, '\n'), perm)
 }
 
 // ReplaceCache gives path the content data without waiting for the disk. After a

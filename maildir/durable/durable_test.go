@@ -438,3 +438,18 @@ func TestFileFacts(t *testing.T) {
 		t.Errorf("Inode: got %d, %d, %d, want the first and third equal", a, b, c)
 	}
 }
+
+func TestReplaceJSON(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	if err := durable.ReplaceJSON(path, map[string]int{"one": 1}, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := "{\n  \"one\": 1\n}\n"
+	wantContent(t, path, want)
+	if err := durable.ReplaceJSON(path, func() {}, 0o600); err == nil {
+		t.Error("what is no JSON: got no error")
+	}
+	wantContent(t, path, want)
+	wantNames(t, dir, "file")
+}

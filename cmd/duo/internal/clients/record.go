@@ -249,9 +249,5 @@ func updateRecord(dir string, change func(*record)) error {
 		_ = os.Remove(dir) // it stays where something else is in it
 		return nil
 	}
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode what was installed: %w", err)
-	}
-	return durable.Replace(recordPath(dir), append(data, '\n'), 0o600)
+	return durable.ReplaceJSON(recordPath(dir), r, 0o600)
 }
