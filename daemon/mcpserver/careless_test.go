@@ -3,6 +3,7 @@ package mcpserver_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -60,6 +61,49 @@ func TestAnIDTwice(t *testing.T) {
 	if err != nil || len(items) > 0 {
 		t.Errorf("unseen: got %v, %v, want nothing: it was handed over", items, err)
 	}
+	_ = fromClient.Close()
+	go func() { _, _ = io.Copy(io.Discard, toClient) }()
+	if err := <-served; err != nil {
+		t.Errorf("the server ends with %v", err)
+	}
+}
+
+// TestLinesThatAreNoMessages are answered, and the session goes on.
+func TestLinesThatAreNoMessages(t *testing.T) {
+	h := daemontest.New(t, "Atlas")
+	toServer, fromClient := io.Pipe()
+	toClient, fromServer := io.Pipe()
+	served := make(chan error, 1)
+	go func() {
+		served <- mcpserver.ServeStdio(context.Background(), partsOf(t, h, "Atlas"), toServer, fromServer)
+	}()
+	in := json.NewDecoder(toClient)
+	ask := func(line, want string) {
+		t.Helper()
+		if _, err := io.WriteString(fromClient, line+"\n"); err != nil {
+			t.Fatal(err)
+		}
+		var got struct {
+			ID    json.RawMessage
+			Error struct{ Code int }
+		}
+		if err := in.Decode(&got); err != nil {
+			t.Fatal(err)
+		}
+		if is := fmt.Sprintf("%s %d", got.ID, got.Error.Code); is != want {
+			t.Errorf("%.40q: got %s, want %s", line, is, want)
+		}
+	}
+	ask("hello", "null -32700")
+	ask(`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`, "1 0")
+	ask("\r\n \n"+`{"jsonrpc":"2.0","id":2,`, "null -32700")
+	ask(`{"jsonrpc":"2.0","id":3,"method":"ping"}{"jsonrpc":"2.0","id":4,"method":"ping"}`, "null -32700")
+	ask("42", "null -32600")
+	ask("[]", "null -32600")
+	ask(`[{"jsonrpc":"2.0","id":5,"method":"ping"},6]`, "null -32600")
+	ask(`{"id":5,"method":"ping"}`, "null -32600")
+	ask(`"`+strings.Repeat("x", 8<<20)+`"`, "null -32600")
+	ask(`{"jsonrpc":"2.0","id":6,"method":"ping"}`+"\r", "6 0")
 	_ = fromClient.Close()
 	go func() { _, _ = io.Copy(io.Discard, toClient) }()
 	if err := <-served; err != nil {

@@ -19,7 +19,7 @@ const maxRequest = 8 << 20
 // closes its one or ctx ends.
 func ServeStdio(ctx context.Context, parts Parts, in io.ReadCloser, out io.WriteCloser) error {
 	s := &server{Parts: parts, results: newResults()}
-	transport := &stdio{mcp.IOTransport{Reader: in, Writer: out, MaxLineLength: maxRequest}, s.results}
+	transport := &stdio{mcp.IOTransport{Reader: newLines(in, out), Writer: out, MaxLineLength: -1}, s.results}
 	err := s.newMCP(false).Run(ctx, transport)
 	if errors.Is(err, context.Canceled) || errors.Is(err, io.EOF) {
 		return nil
