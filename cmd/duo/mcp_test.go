@@ -144,7 +144,7 @@ func TestModelWords(t *testing.T) {
 	typed := exec.Command("duo", "mcp")
 	typed.Env, typed.Stdin = env, strings.NewReader("hello\n")
 	out, err := typed.CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "error: the session with the client has broken off: ") || !strings.Contains(string(out), "next: duo mcp --help") {
+	if err != nil || !strings.Contains(string(out), `"message":"the line is no JSON"`) {
 		t.Errorf("duo mcp, given hello: got %v and\n%s", err, out)
 	}
 }
