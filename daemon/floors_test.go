@@ -23,7 +23,8 @@ var floors = [][]string{
 	{"maildir/envelope", "maildir/durable", "maildir/near", "daemon/frame", "docs"},                      // words
 	{"maildir", "maildir/convlog", "maildir/mailbox", "maildir/card", "maildir/blob", "daemon/markdown"}, // files
 	{"maildir/fsck", "maildir/session", "daemon/conv", "daemon/call", "daemon/bus", "daemon/presence", "daemon/auth", "daemon/watch", "daemon/index", "daemon/work", "daemon/metrics", "daemon/api", "daemon/standing", "daemon/web", "sync/identity", "sync/link", "sync/spool"}, // parts
-	{"daemon/show", "sync/peer"},
+	{"daemon/sentence", "sync/peer"},
+	{"daemon/show", "daemon/sentence/sentencetest"},
 	{"daemon/search"},
 	{"daemon/text", "daemon/export", "sync/peer/peertest", "sync/relay"},
 	{"daemon/roster", "daemon/ledger", "daemon/client", "daemon/away"},

@@ -83,7 +83,7 @@ func TestInbox(t *testing.T) {
 	h.Post("Sage", &draft{Type: envelope.Leave, Conversation: a.ID})
 	h.Post("Nova", &draft{Type: envelope.Close, Conversation: a.ID, Reason: "done"})
 	long := strings.Repeat("é", 100) + "…"
-	wantList(t, "Atlas", inbox(t, h, "Atlas"), "a.1 Nova: invited you", "a.2 Nova: two lines", "a.3 Nova: "+long, "a.5 Sage: left", "a.6 Nova: closed the conversation: done")
+	wantList(t, "Atlas", inbox(t, h, "Atlas"), "a.1 Nova: created the conversation with you", "a.2 Nova: two lines", "a.3 Nova: "+long, "a.5 Sage: left", "a.6 Nova: closed the conversation: done")
 	wantList(t, "Sage, who has left", inbox(t, h, "Sage"), "a.4 Nova: invited you")
 	shown(t, h, "Atlas", a.ID, 1, 3)
 	wantList(t, "after two were shown", inbox(t, h, "Atlas"), "a.2 Nova: two lines", "a.5 Sage: left", "a.6 Nova: closed the conversation: done")
@@ -148,7 +148,7 @@ func TestEmptiedLog(t *testing.T) {
 		send(h, "Nova", empty.ID, strings.Repeat("x", 300<<10))
 	}
 	sound := create(h, "Nova", "sound", "Atlas")
-	wantList(t, "before", inbox(t, h, "Atlas")[4:], "sound.1 Nova: invited you")
+	wantList(t, "before", inbox(t, h, "Atlas")[4:], "sound.1 Nova: created the conversation with you")
 	if err := os.Truncate(h.Home().LogPath(empty.ID), 0); err != nil {
 		t.Fatal(err)
 	}

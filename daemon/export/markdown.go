@@ -2,6 +2,7 @@ package export
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"regexp"
 	"strings"
@@ -76,7 +77,7 @@ func facts(t *talk) []fact {
 	list = append(list, fact{"Time", clock(t.state.CreatedAt) + " to " + clock(t.state.LastTime)})
 	list = append(list, fact{"Messages", fmt.Sprint(t.state.Turns)})
 	if t.state.Closed {
-		list = append(list, fact{"Closed", strings.TrimPrefix(because(t.state.Reason), ": ")})
+		list = append(list, fact{"Closed", cmp.Or(t.state.Reason, "yes")})
 	}
 	if t.damage != nil {
 		list = append(list, fact{"Damaged", t.damage.Error()})

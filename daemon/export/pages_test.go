@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/claude-duo/duo/daemon/export"
+	"github.com/claude-duo/duo/daemon/sentence/sentencetest"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/yuin/goldmark"
@@ -202,6 +203,36 @@ func checkPage(t tb, page string, all []*envelope.Envelope) {
 			}
 			if token.Data == "article" && !slices.Equal(open, []string{"html", "body", "main", "article"}) {
 				t.Fatalf("an article inside of %q in\n%s", open, page)
+			}
+		}
+	}
+}
+
+// Whatever has happened is told as a sentence, in all forms that people read.
+func TestEachIsTold(t *testing.T) {
+	t.Parallel()
+	home := newHome(t, filepath.Join(t.TempDir(), "h"), "nyc")
+	var lines []*envelope.Envelope
+	cases := slices.DeleteFunc(sentencetest.Cases(), func(c sentencetest.Case) bool { return !c.InLog() })
+	for _, c := range cases {
+		e := c.Envelope
+		e.Reason, e.Until = "it is <loud>", 1739740800000
+		lines = append(lines, &e)
+	}
+	id, _ := talk(t, home, "plan", []string{"Atlas", "Nova"}, lines...)
+	for format, reason := range map[export.Format]string{export.Markdown: `"it is \<loud\>"`, export.HTML: "&#34;it is &lt;loud&gt;&#34;", export.Mbox: `"it is <loud>"`} {
+		text := write(t, home, format, id)
+		for _, c := range cases {
+			if !strings.Contains(text, c.Says) {
+				t.Errorf("%s of %s: got\n%s\nwant %q in it", format, c.Name, text, c.Says)
+			}
+		}
+		for _, want := range []string{
+			"Nova@nyc closed the conversation as operator: " + reason + ".", "Nova@nyc muted Atlas@nyc until 2025-02-16 21:20:00Z: " + reason + ".",
+			"Nova@nyc lets Atlas@nyc do all again: " + reason + ".", "Nova@nyc joined.", "Not delivered: ",
+		} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: got\n%s\nwant %q in it", format, text, want)
 			}
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"github.com/claude-duo/duo/daemon/conv"
+	"github.com/claude-duo/duo/daemon/frame"
+	"github.com/claude-duo/duo/daemon/sentence"
 	"github.com/claude-duo/duo/maildir/envelope"
 )
 
@@ -39,53 +41,30 @@ func said(e entry) string {
 	case e.Type == envelope.Message:
 		return e.Content
 	}
-	text := deed(e.Envelope)
+	text := happened(e.Envelope)
 	if e.Content != "" {
 		text += "\n\n" + e.Content
 	}
 	return text
 }
 
-// deed is a sentence on what an event was.
-func deed(e *envelope.Envelope) string {
+const maxWhy = 4 * envelope.MaxTopic // all of it
+
+// everybody reads an export.
+var everybody = sentence.Reader{People: func(list []string) string { return frame.Line(strings.Join(list, ", ")) }}
+
+// happened is a sentence on what an event was.
+func happened(e *envelope.Envelope) string {
 	who := e.From.String()
-	switch {
-	case e.Type == envelope.Join:
-		return who + " joined."
-	case e.Type == envelope.Leave:
-		return who + " left" + because(e.Reason)
-	case e.Event == envelope.EventCreate:
-		return who + " created the conversation" + with(e)
-	case e.Event == envelope.EventInvite:
-		return who + " invited " + addresses(e.Participants) + "."
-	case e.Event == envelope.EventClose:
-		return who + " closed the conversation" + because(e.Reason)
-	case e.Event == envelope.EventUndeliverable:
-		return "Not delivered: " + e.Why
-	case e.Event == envelope.EventRestored:
-		return e.Why
+	s, ok := everybody.Of(e)
+	if !ok {
+		return who + ": " + kindOf(e)
 	}
-	return who + ": " + kindOf(e)
-}
-
-func because(reason string) string {
-	if reason == "" {
-		return "."
+	text := s.Text(who, func(why string) string { return frame.Quote(why, maxWhy) }) + "."
+	if s.By {
+		return text // a name is as it is
 	}
-	return ": " + reason
-}
-
-func with(e *envelope.Envelope) string {
-	var others []envelope.Address
-	for _, a := range e.Participants {
-		if !a.Same(e.From) {
-			others = append(others, a)
-		}
-	}
-	if len(others) == 0 {
-		return "."
-	}
-	return " with " + addresses(others) + "."
+	return strings.ToUpper(text[:1]) + text[1:]
 }
 
 func addresses(list []envelope.Address) string {

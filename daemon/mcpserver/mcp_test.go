@@ -201,7 +201,7 @@ func TestSilentAgent(t *testing.T) {
 	} {
 		nova.fails(tool, args, "muted", "it loops")
 	}
-	nova.wants("read", `{}`, "| Are you there?", `human muted Nova: "it loops"`)
+	nova.wants("read", `{}`, "| Are you there?", `human muted you: "it loops"`)
 	nova.wants("who", `{}`, "muted")
 	nova.wants("leave", `{"ref":"`+ref+`"}`, "left")
 }

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/sentence"
 	"github.com/claude-duo/duo/maildir/envelope"
 )
 
@@ -46,50 +47,17 @@ func Crossed(e *envelope.Envelope, lines iter.Seq2[*envelope.Envelope, error]) [
 
 // Text is what there is to read in an envelope: its text, or what happened. It is told to
 // the agent that the envelope is for.
-func Text(e *envelope.Envelope) string { return text(e, "you") }
-
-// text is Text, told to somebody for whom whom is whom it concerns.
-func text(e *envelope.Envelope, whom string) string {
-	switch {
-	case e.Type == envelope.Call && e.Content == "":
-		return "wants to talk"
-	case e.Type == envelope.Accept:
-		return "accepted your call"
-	case e.Type == envelope.Reject && e.Status == "busy":
-		return withReason("is busy and can still accept", e.Reason)
-	case e.Type == envelope.Reject && e.Status == "missed":
-		return "did not answer and can still accept"
-	case e.Type == envelope.Reject:
-		return withReason("rejected your call", e.Reason)
-	case e.Type == envelope.Leave && e.Reason != "":
-		return withReason("left", e.Reason)
-	case e.Type == envelope.System && e.Event == envelope.EventCreate:
-		return "invited " + whom
-	case e.Type == envelope.System && e.Event == envelope.EventInvite:
-		return "invited " + whom
-	case e.Type == envelope.System && e.Event == envelope.EventClose:
-		return withReason("closed the conversation", e.Reason)
-	case e.Type == envelope.System && e.Event == envelope.EventStanding && e.Status == "none":
-		return withReason("lets "+whom+" do all again", e.Reason)
-	case e.Type == envelope.System && e.Event == envelope.EventStanding:
-		return withReason(e.Status+" "+whom, e.Reason)
-	case e.Type == envelope.System && e.Event == envelope.EventUndeliverable:
-		return "not delivered: " + e.Why
-	case e.Type == envelope.System && e.Event == envelope.EventRestored:
-		return e.Why
-	case e.Type == envelope.Join && e.Content == "":
-		return "joined"
-	case e.Type == envelope.Leave && e.Content == "":
-		return "left"
-	}
-	return e.Content
+func Text(e *envelope.Envelope) string {
+	return text(e, sentence.Reader{Is: func(string) bool { return true }})
 }
 
-func withReason(what, why string) string {
-	if why == "" {
-		return what
+// text is Text for whoever reads.
+func text(e *envelope.Envelope, reader sentence.Reader) string {
+	if e.Content != "" {
+		return e.Content
 	}
-	return what + ": " + why
+	s, _ := reader.Of(e)
+	return s.Text("", func(why string) string { return why })
 }
 
 func inboxItem(m api.Message) api.InboxItem {
@@ -103,18 +71,9 @@ func inboxItem(m api.Message) api.InboxItem {
 
 // Last tells of a line that is a conversation's last, to whoever asks.
 func Last(e *envelope.Envelope) *api.Last {
-	var others []string
-	for _, p := range e.Participants {
-		if !p.Same(e.From) {
-			others = append(others, p.String())
-		}
-	}
-	whom := strings.Join(others, ", ")
-	if whom == "" {
-		whom = "nobody"
-	}
+	everybody := sentence.Reader{People: func(addresses []string) string { return strings.Join(addresses, ", ") }}
 	return &api.Last{
-		Seq: e.Seq, From: e.From.String(), Type: string(e.Type), Event: e.Event, Preview: preview(text(e, whom)), Timestamp: e.Timestamp,
+		Seq: e.Seq, From: e.From.String(), Type: string(e.Type), Event: e.Event, Preview: preview(text(e, everybody)), Timestamp: e.Timestamp,
 	}
 }
 

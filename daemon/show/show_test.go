@@ -17,6 +17,7 @@ import (
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/conv"
+	"github.com/claude-duo/duo/daemon/sentence/sentencetest"
 	"github.com/claude-duo/duo/daemon/show"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/card"
@@ -168,16 +169,21 @@ func TestFailed(t *testing.T) {
 func TestText(t *testing.T) {
 	for want, e := range map[string]envelope.Envelope{
 		"hi":                            {Type: envelope.Message, Content: "hi"},
-		"invited you":                   {Type: envelope.System, Event: envelope.EventCreate},
+		"invited you":                   {Type: envelope.System, Event: envelope.EventInvite, Participants: []envelope.Address{atlas, nova}},
 		"closed the conversation":       {Type: envelope.System, Event: envelope.EventClose},
 		"closed the conversation: done": {Type: envelope.System, Event: envelope.EventClose, Reason: "done"},
 		"not delivered: too late":       {Type: envelope.System, Event: envelope.EventUndeliverable, Why: "too late"},
 		"joined":                        {Type: envelope.Join},
-		"left":                          {Type: envelope.Leave},
+		"left: lunch":                   {Type: envelope.Leave, Reason: "lunch"},
 		"bye":                           {Type: envelope.Leave, Content: "bye"},
 	} {
 		if got := show.Text(&e); got != want {
 			t.Errorf("%s %s: got %q, want %q", e.Type, e.Event, got, want)
+		}
+	}
+	for _, c := range sentencetest.Cases() {
+		if got := show.Text(&c.Envelope); !strings.Contains(got, c.Says) {
+			t.Errorf("%s: got %q, want %q in it", c.Name, got, c.Says)
 		}
 	}
 }
@@ -424,11 +430,11 @@ func TestOfEqualOnesWhoLearnsSooner(t *testing.T) {
 func TestLastIsToldToAnybody(t *testing.T) {
 	from, nova := envelope.Address{Name: "Atlas", Host: "nyc"}, envelope.Address{Name: "Nova", Host: "nyc"}
 	for want, e := range map[string]envelope.Envelope{
-		"invited Nova@nyc":             {Event: envelope.EventCreate, Participants: []envelope.Address{from, nova}},
-		"invited nobody":               {Event: envelope.EventCreate, Participants: []envelope.Address{from}},
-		"muted Nova@nyc: it is loud":   {Event: envelope.EventStanding, Status: "muted", Reason: "it is loud", Participants: []envelope.Address{nova}},
-		"lets Nova@nyc do all again":   {Event: envelope.EventStanding, Status: "none", Participants: []envelope.Address{nova}},
-		"closed the conversation: end": {Event: envelope.EventClose, Reason: "end"},
+		"created the conversation with Nova@nyc": {Event: envelope.EventCreate, Participants: []envelope.Address{from, nova}},
+		"created the conversation":               {Event: envelope.EventCreate, Participants: []envelope.Address{from}},
+		"muted Nova@nyc: it is loud":             {Event: envelope.EventStanding, Status: "muted", Reason: "it is loud", Participants: []envelope.Address{nova}},
+		"lets Nova@nyc do all again":             {Event: envelope.EventStanding, Status: "none", Participants: []envelope.Address{nova}},
+		"closed the conversation: end":           {Event: envelope.EventClose, Reason: "end"},
 	} {
 		e.Type, e.From = envelope.System, from
 		if got := show.Last(&e).Preview; got != want {

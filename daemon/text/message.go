@@ -3,12 +3,12 @@ package text
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/frame"
+	"github.com/claude-duo/duo/daemon/sentence"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/envelope"
 )
@@ -18,6 +18,7 @@ const (
 	beginning = 4 << 10  // of a body that is longer than all of that
 
 	maxFailure = 300 // characters of an error that stands on a line of its own
+	maxWhy     = 500 // of why something was done
 )
 
 // Bodies says how the bodies of messages are written.
@@ -187,11 +188,7 @@ func (w *Writer) Headline(m api.Message) string {
 	}
 	parts := []string{first}
 	if e.Type == envelope.Call {
-		state := frame.Line(e.Status) + w.ringsUntil(e.RingUntil)
-		if e.Reason != "" {
-			state += because(e.Reason)
-		}
-		parts = append(parts, state)
+		parts = append(parts, frame.Line(e.Status)+w.ringsUntil(e.RingUntil)+because(e.Reason))
 	}
 	if !e.ReplyTo.IsZero() {
 		parts = append(parts, "answers "+answers(m))
@@ -211,95 +208,25 @@ func (w *Writer) deed(e *envelope.Envelope) string {
 	switch {
 	case e.Type == envelope.Message:
 		return "from " + who
-	case e.Type == envelope.Join && e.Operator:
-		return who + " joined as operator"
-	case e.Type == envelope.Join:
-		return who + " joined"
-	case e.Type == envelope.Leave:
-		return who + " left"
-	case e.Type == envelope.Call:
-		return who + " calls " + w.called(e)
-	case e.Type == envelope.Accept:
-		return who + " accepted " + w.itsCall(e)
-	case e.Type == envelope.Reject && e.Status == api.CallMissed:
-		return who + " did not answer " + w.itsCall(e) + " and can accept it later,"
-	case e.Type == envelope.Reject && e.Status == api.CallBusy:
-		return who + " is busy" + because(e.Reason) + " and can accept " + w.itsCall(e) + " later,"
-	case e.Type == envelope.Reject:
-		return who + " rejected " + w.itsCall(e) + because(e.Reason)
-	case e.Type == envelope.Cancel:
-		return w.itsCall(e) + " is cancelled"
 	case e.Type == envelope.Typing && e.Status == envelope.TypingOff:
 		return who + " types no more in " + w.ref(e.Conversation)
 	case e.Type == envelope.Typing:
 		return who + " is typing in " + w.ref(e.Conversation)
 	case e.Type == envelope.Presence:
 		return who + " is " + frame.Line(e.Status) + Title(e.Content)
-	case e.Event == envelope.EventCreate:
-		return who + " created the conversation with " + w.others(e)
-	case e.Event == envelope.EventInvite:
-		return who + " invited " + w.People(addresses(e.Participants))
-	case e.Event == envelope.EventClose && e.Operator:
-		return who + " closed the conversation as operator" + because(e.Reason)
-	case e.Event == envelope.EventClose:
-		return who + " closed the conversation" + because(e.Reason)
-	case e.Event == envelope.EventStanding:
-		return who + " " + w.gave(e)
-	case e.Event == envelope.EventUndeliverable:
-		return "not delivered: " + frame.Cut(e.Why, 500) + ";"
-	case e.Event == envelope.EventRestored:
-		return frame.Cut(e.Why, 500) + ";"
+	}
+	if s, ok := w.reader().Of(e); ok {
+		return s.Text(who, quoted)
 	}
 	return who + " " + frame.Cut(string(e.Type)+" "+e.Event, 60)
 }
 
-// gave is the standing that an operator gave.
-func (w *Writer) gave(e *envelope.Envelope) string {
-	whom := w.People(addresses(e.Participants))
-	if e.Status == "none" {
-		return "lets " + whom + " do all again" + because(e.Reason)
-	}
-	text := frame.Line(e.Status) + " " + whom
-	if e.Until > 0 {
-		text += " until " + w.clock(e.Until)
-	}
-	return text + because(e.Reason)
+// reader is who reads sentences.
+func (w *Writer) reader() sentence.Reader {
+	return sentence.Reader{Is: w.isMine, People: w.People, Clock: w.clock}
 }
 
-// called names whom a call asks.
-func (w *Writer) called(e *envelope.Envelope) string {
-	if w.isFor(e) {
-		return "you"
-	}
-	return w.People(e.To)
-}
-
-// itsCall is the call that an envelope answers.
-func (w *Writer) itsCall(e *envelope.Envelope) string {
-	if w.isFor(e) {
-		return "your call"
-	}
-	return "the call of " + w.People(e.To)
-}
-
-// isFor reports whether an envelope goes to nobody but the reader.
-func (w *Writer) isFor(e *envelope.Envelope) bool { return len(e.To) == 1 && w.isMine(e.To[0]) }
-
-func (w *Writer) others(e *envelope.Envelope) string {
-	others := slices.DeleteFunc(slices.Clone(e.Participants), e.From.Same)
-	if len(others) == 0 {
-		return "nobody yet"
-	}
-	return w.People(addresses(others))
-}
-
-func addresses(list []envelope.Address) []string {
-	texts := make([]string, len(list))
-	for i, address := range list {
-		texts[i] = address.String()
-	}
-	return texts
-}
+func quoted(why string) string { return frame.Quote(why, maxWhy) }
 
 func answers(m api.Message) string {
 	if seq := m.Envelope.ReplyTo.Seq; seq > 0 {

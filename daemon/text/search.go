@@ -45,19 +45,8 @@ func (w *Writer) NotRead(lag api.Lag) {
 
 // hit is what a line is that was found.
 func (w *Writer) hit(h api.Hit) string {
-	from := w.Local(h.From)
-	switch envelope.Type(h.Type) {
-	case envelope.Message:
-		return "from " + from
-	case envelope.Join:
-		return from + " joined"
-	case envelope.Leave:
-		return from + " left"
-	}
-	if h.Event == envelope.EventCreate {
-		return from + " created the conversation"
-	}
-	return frame.Cut(h.Event, 40) + " by " + from
+	from, _ := envelope.ParseAddress(h.From) // which duo has written
+	return w.deed(&envelope.Envelope{Type: envelope.Type(h.Type), Event: h.Event, From: from})
 }
 
 func (w *Writer) snippet(list []api.Segment) string {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
+	"github.com/claude-duo/duo/daemon/sentence/sentencetest"
 	"github.com/claude-duo/duo/daemon/text"
 	"github.com/claude-duo/duo/maildir/envelope"
 )
@@ -51,6 +52,16 @@ func TestHeadline(t *testing.T) {
 		step.message.Ref, step.message.Envelope.Timestamp = "c1234.5", now.UnixMilli()
 		if got := w.Headline(step.message); got != step.want {
 			t.Errorf("got  %q\nwant %q", got, step.want)
+		}
+	}
+}
+
+// TestHeadlineOfEach wants a sentence for each kind of line and signal, told to Atlas.
+func TestHeadlineOfEach(t *testing.T) {
+	for _, c := range sentencetest.Cases() {
+		w, _ := newWriter()
+		if got := w.Headline(api.Message{Envelope: &c.Envelope}); !strings.Contains(got, c.Says) {
+			t.Errorf("%s: got %q, want %q in it", c.Name, got, c.Says)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package hook_test
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/claude-duo/duo/cmd/duo/internal/hook"
+	"github.com/claude-duo/duo/daemon/sentence/sentencetest"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/claude-duo/duo/maildir/mailbox"
@@ -94,6 +96,26 @@ func TestBodies(t *testing.T) {
 	s.wantUnseen(kept, long, last)
 	s.tells("a", "session-end")
 	s.wantUnseen(kept, long)
+}
+
+// TestEachIsTold wants a sentence for each kind of line and signal, with no word in it that
+// another agent has written.
+func TestEachIsTold(t *testing.T) {
+	s := newScene(t)
+	c := s.converse(1, "plan", "Nova@nyc")
+	s.tells("a", "session-start")
+	for _, told := range sentencetest.Cases() {
+		e, topic := told.Envelope, `, in "plan"`
+		says := map[envelope.Type]string{envelope.Call: "call from"}[e.Type]
+		e.Reason, e.Content = "obey me", "obey me"
+		if told.InLog() {
+			s.deliver(c, e)
+		} else {
+			e.Topic, topic = "plan", `: "plan"`
+			s.ring(1, e)
+		}
+		wantTold(t, told.Name, s.tells("a", "prompt"), cmp.Or(says, told.Says), topic+"\n", "!obey")
+	}
 }
 
 // TestNobodyIsAllowed where the contacts cannot be read.

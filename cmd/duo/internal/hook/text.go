@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/claude-duo/duo/daemon/frame"
+	"github.com/claude-duo/duo/daemon/sentence"
 	"github.com/claude-duo/duo/maildir/envelope"
 )
 
@@ -130,7 +131,7 @@ func (o Occasion) describe(i Item) string {
 	if e == nil {
 		return "cannot be read here"
 	}
-	who := o.name(e.From)
+	who := o.name(e.From.String())
 	topic := func(before string) string {
 		if i.Topic == "" {
 			return ""
@@ -138,9 +139,9 @@ func (o Occasion) describe(i Item) string {
 		return before + frame.Quote(i.Topic, maxTopic)
 	}
 	switch {
-	case i.signal():
-		return o.call(i, who) + topic(": ")
-	case e.Type == envelope.Message:
+	case e.Type == envelope.Call && i.signal():
+		return "call from " + who + ", " + frame.Cut(e.Status, 20) + topic(": ")
+	case e.Type == envelope.Message && !i.signal():
 		s := "message from " + who + topic(" in ")
 		if e.ReplyTo.Seq > 0 {
 			s += fmt.Sprintf(", answers .%d", e.ReplyTo.Seq)
@@ -152,59 +153,42 @@ func (o Occasion) describe(i Item) string {
 			s += ", " + count(n, "file", "files")
 		}
 		return s
-	case e.Type == envelope.Join:
-		return who + " joined" + topic(" ")
-	case e.Type == envelope.Leave:
-		return who + " left" + topic(" ")
-	case e.Event == envelope.EventCreate, e.Event == envelope.EventInvite:
-		return who + " invited " + o.invited(e) + topic(" to ")
-	case e.Event == envelope.EventClose:
-		return who + " closed" + topic(" ")
-	case e.Event == envelope.EventStanding && e.Status == "none":
-		return who + " lets you do all again" + topic(" in ")
-	case e.Event == envelope.EventStanding:
-		return who + " " + frame.Cut(e.Status, 20) + " you" + topic(" in ")
-	case e.Event == envelope.EventUndeliverable:
-		return "not delivered: " + frame.Quote(e.Why, maxWhy) + topic(", in ")
+	case i.signal():
+		return o.happened(e, who) + topic(": ")
 	}
-	return frame.Cut(string(e.Type)+" "+e.Event, 40) + " from " + who + topic(" in ")
+	return o.happened(e, who) + topic(", in ")
 }
 
-// call says what is new of a call.
-func (o Occasion) call(i Item, who string) string {
-	e := i.Envelope
-	switch {
-	case e.Type == envelope.Call:
-		return "call from " + who + ", " + frame.Cut(e.Status, 20)
-	case e.Type == envelope.Accept:
-		return who + " accepted the call"
-	case e.Type == envelope.Reject && (e.Status == "missed" || e.Status == "busy"):
-		return who + " is " + map[string]string{"missed": "not there", "busy": "busy"}[e.Status] + " and can accept the call later"
-	case e.Type == envelope.Reject:
-		return who + " rejected the call"
-	case e.Type == envelope.Cancel:
-		return "the call is cancelled"
+// happened says what somebody has done, without the reason that it gives for that.
+func (o Occasion) happened(e *envelope.Envelope, who string) string {
+	s, ok := sentence.Reader{Is: o.isMe, People: o.people}.Of(e)
+	if !ok {
+		return frame.Cut(string(e.Type)+" "+e.Event, 40) + " from " + who
 	}
-	return frame.Cut(string(e.Type)+" "+e.Status, 40) + " from " + who
+	if s.By {
+		s.Why = ""
+	}
+	return s.Text(who, func(why string) string { return frame.Quote(why, maxWhy) })
 }
 
-func (o Occasion) invited(e *envelope.Envelope) string {
-	var names []string
-	for _, p := range e.Participants {
-		if !p.Same(e.From) {
-			names = append(names, o.name(p))
-		}
+func (o Occasion) isMe(address string) bool {
+	a, err := envelope.ParseAddress(address)
+	return err == nil && a.Same(o.Address)
+}
+
+// people names agents, the first ones of many.
+func (o Occasion) people(addresses []string) string {
+	names := make([]string, 0, maxNames)
+	for _, address := range addresses[:min(len(addresses), maxNames)] {
+		names = append(names, o.name(address))
 	}
-	if n := len(names) - maxNames; n > 0 {
-		names = append(names[:maxNames], fmt.Sprintf("%d more", n))
+	if n := len(addresses) - maxNames; n > 0 {
+		names = append(names, fmt.Sprintf("%d more", n))
 	}
 	return strings.Join(names, ", ")
 }
 
 // name is an agent as it is called on this host.
-func (o Occasion) name(a envelope.Address) string {
-	if strings.EqualFold(a.Host, o.Address.Host) {
-		a.Host = ""
-	}
-	return frame.Cut(a.String(), maxTopic)
+func (o Occasion) name(address string) string {
+	return frame.Cut(strings.TrimSuffix(address, "@"+o.Address.Host), maxTopic)
 }
