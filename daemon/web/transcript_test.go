@@ -343,7 +343,7 @@ func TestOperatorSteers(t *testing.T) {
 	p.find("dialog", "Close the conversation?").find("textbox", "Why").write("all said")
 	p.press(kb.Enter)
 	p.find("main", "").shows("Closed: all said")
-	watcher.find("main", "").shows("human closed the conversation: all said")
+	watcher.find("main", "").shows("human closed the conversation as operator: all said")
 	if n := p.count("button", "Send"); n != 0 {
 		t.Error("one can still write to a conversation that is closed")
 	}

@@ -139,7 +139,7 @@ function LastLine({ c }) {
 
 /** What a line that is no message tells, behind the name of who it is by. @param {{last: import("./store.js").Last}} props */
 export function Happened({ last }) {
-  return html`<bdi><${Peer} text=${last.preview || { join: "joined", leave: "left" }[last.type] || last.event || last.type} /></bdi>`;
+  return html`<bdi><${Peer} text=${last.preview || last.event || last.type} /></bdi>`;
 }
 
 /** @param {{r: Request}} props */

@@ -17,7 +17,7 @@ const PAGE = 60;
  *   seq: number, id: string, type: string, event?: string, from: string, timestamp: number,
  *   content?: string, html?: string, ref: string, to?: string|string[], replyTo?: number|string,
  *   crossed?: number[], recipients?: Recipient[], attachments?: Attachment[], auto?: boolean,
- *   hops?: number, raw?: number, reason?: string, status?: string, until?: number, why?: string, about?: string, topic?: string,
+ *   hops?: number, raw?: number, operator?: boolean, reason?: string, status?: string, until?: number, why?: string, about?: string, topic?: string,
  *   mode?: string, open?: boolean, turnLimit?: number, participants?: string[], request?: string,
  *   origin?: string, error?: string, after?: number, data?: unknown,
  * }} Message

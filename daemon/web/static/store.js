@@ -321,7 +321,7 @@ function advance(drafts, line) {
   if (drafts.typing.read().get(id)?.has(line.from ?? "")) hearTyping(drafts, { type: "typing", conversation: id, from: line.from, off: true });
   drafts.conversations.write().set(id, {
     ...c, lastSeq: seq, lastTimestamp: line.timestamp ?? c.lastTimestamp, turns: c.turns + (line.type === "message" ? 1 : 0),
-    last: { seq, from: line.from ?? "", type: line.type, event: line.event, preview: preview(line.content), timestamp: line.timestamp ?? 0 },
+    last: line.type === "message" ? { seq, from: line.from ?? "", type: line.type, preview: preview(line.content), timestamp: line.timestamp ?? 0 } : c.last, // what else has happened the daemon says
   });
 }
 
