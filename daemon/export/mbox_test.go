@@ -211,7 +211,7 @@ func TestHeadersOfDuo(t *testing.T) {
 			t.Errorf("message %d (-want +got):\n%s", i+1, diff)
 		}
 	}
-	for i, want := range map[int]string{0: "Atlas@nyc created the conversation with Nova@nyc.\n", 3: "Nova@nyc left: \"done\\u{202E}\".\n"} {
+	for i, want := range map[int]string{0: "Atlas@nyc created the conversation with Nova@nyc.\n", 3: "Nova@nyc left: \"done\\u{202E}\"\n"} {
 		if got[i].Text != want {
 			t.Errorf("message %d: got %q, want %q", i+1, got[i].Text, want)
 		}

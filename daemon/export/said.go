@@ -60,11 +60,14 @@ func happened(e *envelope.Envelope) string {
 	if !ok {
 		return who + ": " + kindOf(e)
 	}
-	text := s.Text(who, func(why string) string { return frame.Quote(why, maxWhy) }) + "."
-	if s.By {
-		return text // a name is as it is
+	if !s.By { // else it begins with a name, which is as it is
+		s.Deed = strings.ToUpper(s.Deed[:1]) + s.Deed[1:]
 	}
-	return strings.ToUpper(text[:1]) + text[1:]
+	text := s.Text(who, func(why string) string { return frame.Quote(why, maxWhy) })
+	if s.Why == "" {
+		text += "."
+	}
+	return text
 }
 
 func addresses(list []envelope.Address) string {

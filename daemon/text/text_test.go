@@ -56,12 +56,18 @@ func TestHeadline(t *testing.T) {
 	}
 }
 
-// TestHeadlineOfEach wants a sentence for each kind of line and signal, told to Atlas.
+// TestHeadlineOfEach wants a sentence for each kind of line and signal, also where a search
+// has found it.
 func TestHeadlineOfEach(t *testing.T) {
 	for _, c := range sentencetest.Cases() {
-		w, _ := newWriter()
-		if got := w.Headline(api.Message{Envelope: &c.Envelope}); !strings.Contains(got, c.Says) {
+		w, out := newWriter()
+		e := &c.Envelope
+		if got := w.Headline(api.Message{Envelope: e}); !strings.Contains(got, c.Says) {
 			t.Errorf("%s: got %q, want %q in it", c.Name, got, c.Says)
+		}
+		w.Hits(api.Hits{Hits: []api.Hit{{Type: string(e.Type), Event: e.Event, From: "Nova@nyc"}}}, "")
+		if got := out.String(); c.InLog() && strings.Contains(got, c.Kind()+" ") {
+			t.Errorf("%s, found: got %q, want a sentence", c.Name, got)
 		}
 	}
 }

@@ -10,14 +10,6 @@ import (
 	"github.com/claude-duo/duo/maildir/envelope"
 )
 
-// kindOf is what the page calls the kind of a line.
-func kindOf(e envelope.Envelope) string {
-	if e.Type == envelope.System {
-		return e.Event
-	}
-	return string(e.Type)
-}
-
 // happened are the kinds of lines that are told as sentences.
 func happened() []sentencetest.Case {
 	return slices.DeleteFunc(sentencetest.Cases(), func(c sentencetest.Case) bool { return !c.InLog() })
@@ -39,8 +31,8 @@ func TestPageKnowsEachKind(t *testing.T) {
 		known = append(known, string(key[1]))
 	}
 	for _, c := range happened() {
-		if kind := kindOf(c.Envelope); !slices.Contains(known, kind) {
-			t.Errorf("got sentences for %q, want one for %q", known, kind)
+		if !slices.Contains(known, c.Kind()) {
+			t.Errorf("got sentences for %q, want one for %q", known, c.Kind())
 		}
 	}
 }

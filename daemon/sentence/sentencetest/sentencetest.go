@@ -16,6 +16,14 @@ type Case struct {
 	Says     string            // whoever reads it
 }
 
+// Kind is the type of the envelope, of a system event its name.
+func (c Case) Kind() string {
+	if c.Envelope.Type == envelope.System {
+		return c.Envelope.Event
+	}
+	return string(c.Envelope.Type)
+}
+
 // InLog reports whether the envelope stands in logs: signals of calls do not.
 func (c Case) InLog() bool {
 	switch c.Envelope.Type {
@@ -27,7 +35,6 @@ func (c Case) InLog() bool {
 
 // Cases lists all of them.
 func Cases() []Case {
-	atlas := []envelope.Address{{Name: "Atlas", Host: "nyc"}}
 	list := []Case{
 		{"join", envelope.Envelope{Type: envelope.Join}, "joined"},
 		{"join by right", envelope.Envelope{Type: envelope.Join, Operator: true}, "joined as operator"},
@@ -36,6 +43,9 @@ func Cases() []Case {
 		{"invite", envelope.Envelope{Type: envelope.System, Event: envelope.EventInvite, Participants: atlas}, "invited"},
 		{"close", envelope.Envelope{Type: envelope.System, Event: envelope.EventClose}, "closed the conversation"},
 		{"close by right", envelope.Envelope{Type: envelope.System, Event: envelope.EventClose, Operator: true}, "closed the conversation as operator"},
+		given(standing.None, "do all again"),
+		given(standing.Muted, "muted"),
+		given(standing.Blocked, "blocked"),
 		{"undeliverable", envelope.Envelope{Type: envelope.System, Event: envelope.EventUndeliverable, Why: "the disk is full"}, "ot delivered: "},
 		{"restored", envelope.Envelope{Type: envelope.System, Event: envelope.EventRestored, Why: "a backup"}, "ome lines are no longer here: "},
 		{"call", envelope.Envelope{Type: envelope.Call, Status: api.CallRinging}, "calls"},
@@ -45,11 +55,6 @@ func Cases() []Case {
 		{"reject as missed", envelope.Envelope{Type: envelope.Reject, Status: api.CallMissed}, "did not answer"},
 		{"cancel", envelope.Envelope{Type: envelope.Cancel, Status: api.CallCancelled}, "is cancelled"},
 	}
-	for word, says := range map[string]string{standing.None: "do all again", standing.Muted: "muted", standing.Blocked: "blocked"} {
-		list = append(list, Case{
-			"standing " + word, envelope.Envelope{Type: envelope.System, Event: envelope.EventStanding, Participants: atlas, Status: word, Operator: true}, says,
-		})
-	}
 	for i := range list {
 		e := &list[i].Envelope
 		e.From = envelope.Address{Name: "Nova", Host: "nyc"}
@@ -58,4 +63,11 @@ func Cases() []Case {
 		}
 	}
 	return list
+}
+
+var atlas = []envelope.Address{{Name: "Atlas", Host: "nyc"}}
+
+func given(word, says string) Case {
+	e := envelope.Envelope{Type: envelope.System, Event: envelope.EventStanding, Participants: atlas, Status: word, Operator: true}
+	return Case{"standing " + word, e, says}
 }
