@@ -104,6 +104,24 @@ func TestRingTime(t *testing.T) {
 	})
 }
 
+// TestRingTimeOfAClockThatJumps: no call rings for hours because the clock was set back, and
+// one that was set on by hours ends it at most.
+func TestRingTimeOfAClockThatJumps(t *testing.T) {
+	for _, jump := range []time.Duration{-6 * time.Hour, 6 * time.Hour} {
+		scene(t, []string{"Atlas", "Nova"}, func(t *testing.T, x *exchange) {
+			defer x.live("Nova")()
+			id := x.call(t, "Atlas", "", "Nova")
+			x.ahead.Store(int64(jump))
+			pass(ring)
+			x.wantInbox(t, jump.String(), "Nova", "new call missed")
+			x.wantInbox(t, jump.String(), "Atlas", "new reject missed")
+			x.wantPresence(t, jump.String(), "Nova available")
+			x.accept(t, "Nova", id)
+			x.wantInbox(t, "accepted later", "Atlas", "new accept accepted")
+		})
+	}
+}
+
 // TestAnswers: what else can be said of a call, and what both are told.
 func TestAnswers(t *testing.T) {
 	for name, test := range map[string]struct {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,6 +58,7 @@ type exchange struct {
 	grown    *work.Queue
 	link     func(x *exchange) // connects it with other hosts, nil where there are none
 	typed    []string          // who is typing, as its agents are told
+	ahead    atomic.Int64      // of the board's clock, nanoseconds
 
 	stop  context.CancelFunc
 	all   sync.WaitGroup
@@ -128,7 +130,8 @@ func (x *exchange) open() (err error) {
 	x.router = router.New(x.home, x.ledger, x.roster, x.deliver, x.presence, logger)
 	x.board, err = switchboard.New(switchboard.Parts{
 		Home: x.home, Ledger: x.ledger, Router: x.router, Deliver: x.deliver, Presence: x.presence,
-		Observed: func(e *envelope.Envelope) { x.bus.Notify(e) }, Logger: logger, Now: time.Now,
+		Observed: func(e *envelope.Envelope) { x.bus.Notify(e) }, Logger: logger,
+		Now: func() time.Time { return time.Now().Add(time.Duration(x.ahead.Load())) },
 		Far: x.roster.Far, Typing: x.heardTyping,
 	})
 	x.router.Connect(x.board, func(e *envelope.Envelope, to []envelope.Address) {

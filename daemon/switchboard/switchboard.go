@@ -412,7 +412,7 @@ func (e *entry) pause() time.Duration {
 func (s *Switchboard) settle(e *entry) error {
 	r := e.request
 	if until := r.Rings(); until > 0 && r.Meets == "" {
-		left := time.UnixMilli(until).Sub(s.Now())
+		left := min(time.UnixMilli(until).Sub(s.Now()), s.Home.Config.Call.Ring.Duration) // the clock may be set back
 		if e.copy {
 			left += ringSlack
 		}
@@ -434,6 +434,13 @@ func (s *Switchboard) settle(e *entry) error {
 	s.forget(e)
 	s.hasEnded(e.request)
 	return nil
+}
+
+// rangOut reports whether the ring time of a request is over. It is too where the clock was
+// set back far behind the call: nobody rings for hours.
+func (s *Switchboard) rangOut(r call.Request) bool {
+	until, now := r.Rings(), s.Now()
+	return until > 0 && (now.UnixMilli() >= until || now.Add(s.Home.Config.Call.Ring.Duration).UnixMilli() < r.CreatedAt)
 }
 
 // lives reports whether something can still come of a request.
@@ -463,7 +470,7 @@ func (s *Switchboard) ring(ctx context.Context, id string) {
 		s.ringCopy(ctx, e)
 		return
 	}
-	if until := e.request.Rings(); until > 0 && e.request.Meets == "" && s.Now().UnixMilli() >= until {
+	if e.request.Meets == "" && s.rangOut(e.request) {
 		if err := s.save(e, next(e.request.Expire(s.Now()))); err != nil {
 			s.Logger.Error("end of the ring time waits", "id", id, "err", err)
 			s.rings.AddAfter(id, e.pause())
