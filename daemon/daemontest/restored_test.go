@@ -11,6 +11,7 @@ import (
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/daemontest"
+	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/claude-duo/duo/maildir/fsck"
 	"github.com/claude-duo/duo/maildir/mailbox"
@@ -199,4 +200,45 @@ func inbox(t *testing.T, h *daemontest.Host, agent string) (text string) {
 		t.Fatal(err)
 	}
 	return text
+}
+
+// TestImportedLinesThatWereOthers: an import has brought words that nobody has said. The origin's
+// lines take their place and are mail, and nothing of the others goes out as an agent's own.
+func TestImportedLinesThatWereOthers(t *testing.T) {
+	_, nyc, lon, _ := twoHosts(t)
+	lon.Stop()
+	id := nyc.Post("Atlas", &envelope.Envelope{To: []string{"Bob@lon"}, Topic: "the real one", Content: "one"}).Conversation.ID
+	nyc.Post("Atlas", &envelope.Envelope{Conversation: id, Content: "two"})
+	real := nyc.Log(id)
+	text := append(real[0].Append(nil), '\n')
+	for seq := range int64(5) {
+		forged := *real[1]
+		forged.ID, forged.Seq, forged.Content = envelope.NewID(), seq+2, "nobody has said so"
+		if seq == 3 {
+			forged.From, forged.Signature, forged.After = lon.Home().Address("Bob"), "c2ln", envelope.Int(1)
+		}
+		text = append(forged.Append(text), '\n')
+	}
+	if err := lon.Home().NoteImported([]maildir.Imported{{Conversation: id, Through: 6}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(lon.Home().LogPath(id), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lon.Start()
+	lon.Redial("nyc")
+	wantSame(t, nyc, lon, id)
+	daemontest.Eventually(t, func() (bool, string) {
+		items, err := lon.Box("Bob").Unseen()
+		var seqs []int64
+		for _, item := range items {
+			if item.Conversation == id {
+				seqs = append(seqs, item.Seq)
+			}
+		}
+		return err == nil && slices.Equal(seqs, []int64{2, 3, 4}), fmt.Sprint("Bob has ", seqs, err, ", want all but the first, which was imported")
+	})
+	if got := said(nyc, id); !slices.Equal(got, []string{"Atlas@nyc: one", "Atlas@nyc: two"}) {
+		t.Errorf("the origin has %q", got)
+	}
 }
