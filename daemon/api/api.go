@@ -40,6 +40,7 @@ type Agent struct {
 	Accepts      string   `json:"accepts"`            // who may call and write: anyone, known or nobody
 	Status       string   `json:"status"`             // available, ringing, in-call, busy or offline
 	Note         string   `json:"note,omitempty"`     // what the agent says with it
+	Since        int64    `json:"since,omitempty"`    // of the status, Unix milliseconds; absent where that is not known
 	LastSeen     int64    `json:"lastSeen,omitempty"` // Unix milliseconds
 	Open         int      `json:"open"`               // conversations that are not closed
 	Unread       int      `json:"unread"`

@@ -82,6 +82,7 @@ type Presence struct {
 	Agent    string `json:"agent,omitempty"` // address
 	Status   string `json:"status"`
 	Note     string `json:"note,omitempty"`
+	Since    int64  `json:"since,omitempty"`    // of the status, Unix milliseconds; absent where that is not known
 	LastSeen int64  `json:"lastSeen,omitempty"` // Unix milliseconds
 }
 

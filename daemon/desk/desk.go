@@ -91,7 +91,7 @@ func (d *Desk) Agent(c card.Card) api.Agent {
 	a := show.Agent(d.home, c, d.deliver.Unread(c.Name, ""))
 	a.Listening = d.deliver.Listening(c.Name)
 	p := d.presence.Of(c.Name)
-	a.Status, a.Note, a.LastSeen = string(p.State), p.Note, p.LastSeen
+	a.Status, a.Note, a.Since, a.LastSeen = string(p.State), p.Note, p.Since, p.LastSeen
 	a.Open = d.deliver.Open(c.Name)
 	if d.wake != nil {
 		a.Wake = d.wake(c.Name)

@@ -143,7 +143,7 @@ func (s *Server) me(ctx context.Context, who caller, _ none) (api.Agent, error) 
 func (s *Server) presence(_ context.Context, who caller, _ none) (api.Presence, error) {
 	p := s.Presence.Of(who.agent)
 	return api.Presence{
-		Agent: s.Home.Address(who.agent).String(), Status: string(p.State), Note: p.Note, LastSeen: p.LastSeen,
+		Agent: s.Home.Address(who.agent).String(), Status: string(p.State), Note: p.Note, Since: p.Since, LastSeen: p.LastSeen,
 	}, nil
 }
 

@@ -125,7 +125,7 @@ func (l agentLine) agent() api.Agent {
 	}.Fit()
 	a := api.Agent{
 		Name: c.Name, Capabilities: append([]string{}, c.Capabilities...), Description: c.Description, Platform: c.Platform, Accepts: c.Accepts,
-		Status: card.Offline, Note: card.Presence{Note: l.Note}.Fit().Note, LastSeen: max(0, min(l.LastSeen, time.Now().UnixMilli())),
+		Status: card.Offline, Note: card.Presence{Note: l.Note}.Fit().Note, LastSeen: past(l.LastSeen),
 	}
 	if id, err := envelope.ParseID(l.ID); err == nil {
 		a.ID = id
@@ -136,10 +136,15 @@ func (l agentLine) agent() api.Agent {
 	}
 	switch presence.State(l.Status) {
 	case presence.Available, presence.Busy, presence.Ringing, presence.InCall:
-		a.Status = l.Status
+		a.Status, a.Since = l.Status, past(l.Since)
 		a.Open, a.Unread, a.Listening = count(l.Open), count(l.Unread), l.Listening
+	case presence.Offline:
+		a.Since = past(l.Since)
 	}
 	return a
 }
+
+// past is a time of another host's, which may have another clock.
+func past(at int64) int64 { return max(0, min(at, time.Now().UnixMilli())) }
 
 func count(n int) int { return max(0, min(n, maxCount)) }

@@ -101,7 +101,7 @@ func (h *host) presence(agent string) presence.Presence {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	a := h.states[strings.ToLower(agent)]
-	return presence.Presence{State: presence.State(cmp.Or(a.Status, card.Offline)), Note: a.Note, LastSeen: a.LastSeen}
+	return presence.Presence{State: presence.State(cmp.Or(a.Status, card.Offline)), Note: a.Note, Since: a.Since, LastSeen: a.LastSeen}
 }
 
 func (h *host) progressed() <-chan struct{} {

@@ -38,13 +38,17 @@ func TestBothSeeEachOther(t *testing.T) {
 			t.Errorf("Bob: got %+v, want what its card says, without a folder", bob)
 		}
 
-		lon.say("Bob", card.Available)
+		lon.set("Bob", api.Agent{Status: card.Available, Since: 12345})
+		lon.near.Changed("Bob")
 		lon.register("Emil", "new")
 		nyc.say("Atlas", card.Available)
 		pass(t)
 		nyc.want("after changes", "lon", "Bob@lon available up", "Carla@lon offline up", "Emil@lon offline up")
 		lon.want("after changes", "nyc", "Atlas@nyc available up")
 		nyc.wantTold("Bob@lon available")
+		if since := nyc.seen("lon")[0].Far.Since; since != 12345 {
+			t.Errorf("Bob: got available since %d, want what its host says", since)
+		}
 
 		lon.unregister("Bob")
 		lon.register("Carla", "another text")
@@ -310,8 +314,8 @@ func TestWhatAnotherHostSaysIsMadeToFit(t *testing.T) {
 		lon, _ := meet(t, nyc)
 		bob := `{"name":"Bob","id":"../../x","address":"Atlas@nyc","host":"nyc","link":"up","folder":"/etc","unregistered":true,` +
 			`"capabilities":["go","two words","","sql"],"description":"` + strings.Repeat("é", 1001) + `","platform":"a\nb","accepts":"everything",` +
-			`"status":"godlike","note":"x\ny","lastSeen":99999999999999,"open":-5,"unread":7,"listening":true,"wake":"at once"}`
-		err := lon.say(whole, bob, `{"name":"carla","status":"ringing","open":-5,"unread":99999999999,"lastSeen":-1,"accepts":"nobody","wake":"manual"}`)
+			`"status":"godlike","note":"x\ny","lastSeen":99999999999999,"since":12345,"open":-5,"unread":7,"listening":true,"wake":"at once"}`
+		err := lon.say(whole, bob, `{"name":"carla","status":"ringing","open":-5,"unread":99999999999,"lastSeen":-1,"since":-1,"accepts":"nobody","wake":"manual"}`)
 		if err != nil {
 			t.Fatal(err)
 		}

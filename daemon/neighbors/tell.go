@@ -34,6 +34,7 @@ type agentLine struct {
 	Accepts      string   `json:"accepts,omitempty"`
 	Status       string   `json:"status,omitempty"`
 	Note         string   `json:"note,omitempty"`
+	Since        int64    `json:"since,omitempty"`
 	LastSeen     int64    `json:"lastSeen,omitempty"`
 	Open         int      `json:"open,omitempty"`
 	Unread       int      `json:"unread,omitempty"`
@@ -213,7 +214,7 @@ func (t *teller) line(c card.Card) (agentLine, uint64) {
 	p := t.Presence(c.Name)
 	l := agentLine{
 		Name: c.Name, ID: c.ID, Capabilities: c.Capabilities, Description: c.Description, Platform: c.Platform, Accepts: c.Accepts,
-		Status: string(p.State), Note: p.Note, LastSeen: p.LastSeen,
+		Status: string(p.State), Note: p.Note, Since: p.Since, LastSeen: p.LastSeen,
 	}
 	l.Wake = t.Wake(c.Name)
 	if p.State != presence.Offline {
@@ -221,7 +222,7 @@ func (t *teller) line(c card.Card) (agentLine, uint64) {
 		l.Open, l.Unread, l.Listening = a.Open, a.Unread, a.Listening
 	}
 	coarse := l
-	coarse.LastSeen, coarse.Open, coarse.Unread = 0, bits.Len(uint(l.Open)), bits.Len(uint(l.Unread))
+	coarse.Since, coarse.LastSeen, coarse.Open, coarse.Unread = 0, 0, bits.Len(uint(l.Open)), bits.Len(uint(l.Unread))
 	return l, maphash.Bytes(t.seed, coarse.encode())
 }
 

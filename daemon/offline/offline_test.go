@@ -52,7 +52,7 @@ func told[T any](value T, err error) string {
 func still(a api.Agents, err error) (api.Agents, error) {
 	for i := range a.Agents {
 		agent := &a.Agents[i]
-		agent.Status, agent.Note, agent.LastSeen, agent.Open, agent.Listening, agent.Wake = card.Offline, "", 0, 0, false, ""
+		agent.Status, agent.Note, agent.Since, agent.LastSeen, agent.Open, agent.Listening, agent.Wake = card.Offline, "", 0, 0, 0, false, ""
 	}
 	slices.SortFunc(a.Agents, func(x, y api.Agent) int { return cmp.Compare(x.Name, y.Name) })
 	return a, err

@@ -51,6 +51,7 @@ type Hooks struct {
 type Presence struct {
 	State    State
 	Note     string // what it has said with its status
+	Since    int64  // when the state began, Unix milliseconds; 0 where that is not known
 	LastSeen int64  // Unix milliseconds, 0 for never
 }
 
@@ -63,6 +64,7 @@ type Book struct {
 	hooks  Hooks
 	logger *slog.Logger
 	wake   chan struct{} // somebody is there without a stream
+	began  time.Time     // when the book was opened
 
 	writing sync.Mutex // held while a folder is written; taken before mu
 
@@ -78,23 +80,28 @@ type entry struct {
 	lost    time.Time // when the last live one ended, zero while there is one or never was
 	seen    time.Time // the last sign of life
 	noted   time.Time // when that went into the index
+	due     bool      // it has to go into the index
 	ringing map[string]struct{}
 	calls   map[string]struct{}
 	told    State  // to the hooks
 	note    string // with it
+	since   int64  // when the state that was told began, Unix milliseconds; 0 where that is not known
+	was     note   // of before the start, until another state is told
 }
 
 // note is what the index holds of an agent.
 type note struct {
-	Seen int64 `json:"seen"`           // Unix milliseconds
-	Live bool  `json:"live,omitempty"` // it had a live stream, or had lost it without a sign of life since
+	Seen  int64 `json:"seen"`           // Unix milliseconds
+	Live  bool  `json:"live,omitempty"` // it had a live stream, or had lost it without a sign of life since
+	State State `json:"state,omitempty"`
+	Since int64 `json:"since,omitempty"` // of the state, Unix milliseconds
 }
 
 // New returns a book in which everybody is as the home and the index know them.
 func New(home *maildir.Home, index Index, now func() time.Time, hooks Hooks, logger *slog.Logger) *Book {
 	return &Book{
 		home: home, index: index, now: now, hooks: hooks, logger: logger,
-		wake: make(chan struct{}, 1), agents: make(map[string]*entry),
+		wake: make(chan struct{}, 1), began: now(), agents: make(map[string]*entry),
 	}
 }
 
@@ -145,7 +152,13 @@ func (b *Book) change(agent string, do func(*entry)) {
 	do(e)
 	state := b.state(e)
 	before, noteBefore := e.told, e.note
+	if state != before {
+		e.since, e.was, e.due = b.since(e, state), note{}, true
+	}
 	e.told, e.note = state, e.said.Note
+	if e.due {
+		b.keep(name, e)
+	}
 	b.watch(e)
 	p := b.presence(e)
 	said := e.said
@@ -185,16 +198,45 @@ func (b *Book) entry(name string) *entry {
 	}
 	e.seen = time.UnixMilli(e.said.LastSeen)
 	var n note
-	if data, ok := b.index.Get(key(name)); ok && json.Unmarshal(data, &n) == nil && n.Seen > e.said.LastSeen {
-		e.seen = time.UnixMilli(n.Seen)
-		if n.Live { // the daemon has ended, and its stream with it
+	if data, ok := b.index.Get(key(name)); ok && json.Unmarshal(data, &n) == nil && n.Seen >= e.said.LastSeen {
+		e.was = n
+	}
+	if e.was.Seen > e.said.LastSeen {
+		e.seen = time.UnixMilli(e.was.Seen)
+		if e.was.Live { // the daemon has ended, and its stream with it
 			e.lost = b.now()
 		}
 	}
 	b.agents[name] = e
 	e.told, e.note = b.state(e), e.said.Note
+	e.since = b.sinceBefore(e)
 	b.watch(e)
 	return e
+}
+
+// sinceBefore is since when an agent is as it was found at the start. The caller holds
+// the lock.
+func (b *Book) sinceBefore(e *entry) int64 {
+	switch {
+	case e.told == e.was.State:
+		return e.was.Since
+	case e.told == Offline && e.seen.UnixMilli() > 0 && e.said.Said != card.Offline:
+		return e.seen.Add(alive).UnixMilli()
+	}
+	return 0
+}
+
+// since is when a state of an agent began. The caller holds the lock.
+func (b *Book) since(e *entry, state State) int64 {
+	switch {
+	case state == e.told:
+		return e.since
+	case e.isBack(state) && b.now().Sub(b.began) < alive:
+		return e.was.Since
+	case state == Offline && e.told != InCall && e.said.Said != card.Offline:
+		return e.seen.Add(alive).UnixMilli()
+	}
+	return b.now().UnixMilli()
 }
 
 // watch makes sure that somebody looks when the agent's time is over. The caller holds
@@ -232,10 +274,17 @@ func (b *Book) state(e *entry) State {
 
 func (b *Book) presence(e *entry) Presence {
 	p := Presence{State: b.state(e), Note: e.said.Note, LastSeen: max(e.said.LastSeen, e.seen.UnixMilli())}
+	p.Since = b.since(e, p.State)
 	if e.streams > 0 {
 		p.LastSeen = b.now().UnixMilli()
 	}
 	return p
+}
+
+// isBack reports whether a state is that of before the start, when the calls of that time
+// are found again.
+func (e *entry) isBack(state State) bool {
+	return state == e.was.State && (state == InCall || state == Ringing && e.told != Offline)
 }
 
 // Of returns what is known of an agent.
@@ -253,28 +302,27 @@ func (b *Book) There(agent string) bool {
 }
 
 // Touch notes a sign of life.
-func (b *Book) Touch(agent string) { b.change(agent, func(e *entry) { b.touch(agent, e) }) }
+func (b *Book) Touch(agent string) { b.change(agent, b.touch) }
 
 // touch is Touch. The caller holds the lock.
-func (b *Book) touch(agent string, e *entry) {
+func (b *Book) touch(e *entry) {
 	e.seen = b.now()
 	back := e.live == 0 && !e.lost.IsZero()
 	if back {
 		e.lost = time.Time{} // it goes on without its stream
 	}
-	if back || e.seen.Sub(e.noted) >= noteEvery {
-		b.note(agent, e)
-	}
+	e.due = e.due || back || e.seen.Sub(e.noted) >= noteEvery
 }
 
-func (b *Book) note(agent string, e *entry) {
-	e.noted = e.seen
-	data, err := json.Marshal(note{Seen: e.seen.UnixMilli(), Live: e.live > 0 || !e.lost.IsZero()})
+// keep lets the index remember an agent. The caller holds the lock.
+func (b *Book) keep(name string, e *entry) {
+	e.noted, e.due = e.seen, false
+	data, err := json.Marshal(note{Seen: e.seen.UnixMilli(), Live: e.live > 0 || !e.lost.IsZero(), State: e.told, Since: e.since})
 	if err == nil {
-		err = b.index.Put(key(strings.ToLower(agent)), data)
+		err = b.index.Put(key(name), data)
 	}
 	if err != nil {
-		b.logger.Warn("sign of life is not noted", "agent", agent, "err", err)
+		b.logger.Warn("sign of life is not noted", "agent", name, "err", err)
 	}
 }
 
@@ -288,8 +336,8 @@ func (b *Book) Attach(agent string, live bool) (detach func()) {
 			e.live++
 			e.lost = time.Time{}
 		}
-		b.touch(agent, e)
-		b.note(agent, e)
+		b.touch(e)
+		e.due = true
 	})
 	if b.saidOffline(agent) {
 		if err := b.Say(agent, card.Available, ""); err != nil {
@@ -303,11 +351,11 @@ func (b *Book) Attach(agent string, live bool) (detach func()) {
 			if live {
 				e.live--
 			}
-			b.touch(agent, e)
+			b.touch(e)
 			if lost = live && e.live == 0; lost {
 				e.lost = b.now()
 			}
-			b.note(agent, e)
+			e.due = true
 		})
 		if lost {
 			b.hooks.Lost(strings.ToLower(agent))

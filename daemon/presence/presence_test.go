@@ -240,11 +240,12 @@ func TestRestart(t *testing.T) {
 		if err := h.Say("Nova", card.Busy, "builds"); err != nil {
 			t.Fatal(err)
 		}
-		seen := h.Of("Nova").LastSeen
+		before := h.Of("Nova")
+		seen := before.LastSeen
 		h.wantTold("nova available", "atlas available", "nova busy")
 		h.restart()
-		if p := h.Of("Nova"); p != (presence.Presence{State: presence.Busy, Note: "builds", LastSeen: seen}) {
-			t.Errorf("Nova: got %+v, want busy", p)
+		if p := h.Of("Nova"); p != before || p.State != presence.Busy || p.Note != "builds" {
+			t.Errorf("Nova: got %+v, want %+v, busy", p, before)
 		}
 		h.want("a moment after the start", presence.Available)
 		if since, ok := h.Lost("Atlas"); !ok || time.Since(since) > time.Second {
@@ -258,6 +259,118 @@ func TestRestart(t *testing.T) {
 			t.Errorf("Nova after another start: got %+v, want offline since %d", p, seen)
 		}
 	})
+}
+
+// TestSince: an agent is in a state since that began, and not since the last sign of life.
+func TestSince(t *testing.T) {
+	scene(t, func(h *host) {
+		if p := h.Of("Atlas"); p.Since != 0 {
+			t.Errorf("never seen: got since %d, want nothing", p.Since)
+		}
+		came := h.now()
+		for range 5 {
+			h.Touch("Atlas")
+			time.Sleep(10 * time.Second)
+		}
+		h.wantSince("with signs of life", presence.Available, came)
+		busy := h.now()
+		h.say(card.Busy, "builds")
+		time.Sleep(10 * time.Second)
+		h.say(card.Busy, "still builds")
+		h.wantSince("with another note", presence.Busy, busy)
+		called := h.now()
+		h.Call("Atlas", "c1", true)
+		time.Sleep(5 * time.Second)
+		h.Call("Atlas", "c2", true)
+		h.Call("Atlas", "c1", false)
+		h.wantSince("in a second call", presence.InCall, called)
+		h.Touch("Atlas")
+		time.Sleep(30 * time.Second)
+		hungUp := h.now()
+		h.Call("Atlas", "c2", false)
+		h.wantSince("when the call is over, and nobody there", presence.Offline, hungUp)
+		h.Touch("Atlas")
+		gone := h.now() + 30_000
+		time.Sleep(30*time.Second + 10*time.Millisecond)
+		h.wantSince("before anybody has looked", presence.Offline, gone)
+		pass(time.Hour)
+		h.wantSince("an hour later", presence.Offline, gone)
+		detach := h.Attach("Atlas", true)
+		defer detach()
+		left := h.now()
+		h.say(card.Offline, "")
+		pass(time.Minute)
+		h.wantSince("when it has said so", presence.Offline, left)
+	})
+}
+
+// TestSinceOverARestart: what is known of before the start holds, and nothing else.
+func TestSinceOverARestart(t *testing.T) {
+	scene(t, func(h *host) {
+		h.Touch("Atlas")
+		came := h.now()
+		time.Sleep(20 * time.Second)
+		h.Touch("Atlas")
+		seen := h.now()
+		h.restart()
+		h.wantSince("available all the time", presence.Available, came)
+		called := h.now()
+		h.Call("Atlas", "c1", true)
+		h.restart()
+		h.wantSince("before the calls are found", presence.Available, 0)
+		h.Call("Atlas", "c1", true)
+		h.wantSince("in the same call", presence.InCall, called)
+		h.Call("Atlas", "c1", false)
+		available := h.now()
+		h.wantSince("after it", presence.Available, available)
+		pass(time.Minute)
+		h.wantSince("gone", presence.Offline, seen+30_000)
+
+		h.Touch("Atlas")
+		seen = h.now()
+		h.stop()
+		time.Sleep(time.Hour)
+		h.start()
+		h.wantSince("the daemon was away for longer", presence.Offline, seen+30_000)
+		came = h.now()
+		h.Touch("Atlas")
+		h.wantSince("back within a moment", presence.Available, came)
+
+		h.Ring("Atlas", "r1", true)
+		h.restart()
+		h.want("of the ring nothing is left", presence.Available)
+		h.Touch("Atlas")
+		time.Sleep(29 * time.Second)
+		h.Touch("Atlas")
+		time.Sleep(2 * time.Second)
+		again := h.now()
+		h.Ring("Atlas", "r2", true)
+		h.wantSince("another one", presence.Ringing, again)
+
+		clear(h.cache.values)
+		h.say(card.Offline, "")
+		h.restart()
+		h.wantSince("with an index", presence.Offline, again)
+		clear(h.cache.values)
+		h.restart()
+		h.wantSince("without", presence.Offline, 0)
+	})
+}
+
+func (h *host) now() int64 { return time.Now().UnixMilli() }
+
+func (h *host) say(status, note string) {
+	h.t.Helper()
+	if err := h.Say("Atlas", status, note); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *host) wantSince(what string, state presence.State, since int64) {
+	h.t.Helper()
+	if p := h.Of("Atlas"); p.State != state || p.Since != since {
+		h.t.Errorf("%s: got %s since %d, want %s since %d", what, p.State, p.Since, state, since)
+	}
 }
 
 // TestDamage: what cannot be read is as if nothing had been said.

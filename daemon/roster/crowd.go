@@ -79,11 +79,16 @@ func (c *Crowd) leave() (gone []api.Agent) {
 		if differs(a, api.Agent{}) {
 			gone = append(gone, a)
 		}
-		a.Status, a.Note, a.Listening, a.Wake = card.Offline, "", false, ""
 		c.remove(a.Name)
-		c.Put(a)
+		c.Put(away(a))
 	}
 	return gone
+}
+
+// away is an agent whose host is out of reach: how it was at last is not kept.
+func away(a api.Agent) api.Agent {
+	a.Status, a.Note, a.Since, a.Listening, a.Wake = card.Offline, "", 0, false, ""
+	return a
 }
 
 // differs reports whether an agent's presence is another one. Whom nobody knows is offline,
@@ -138,8 +143,7 @@ func decode(data []byte) *Crowd {
 	}
 	for _, a := range list {
 		if cardOf(a).Check() == nil {
-			a.Status, a.Note, a.Listening, a.Wake = card.Offline, "", false, ""
-			c.Put(a)
+			c.Put(away(a))
 		}
 	}
 	return c

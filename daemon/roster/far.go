@@ -175,7 +175,7 @@ func (r *Roster) Remove(name, agent string) {
 }
 
 func presenceOf(a api.Agent) presence.Presence {
-	return presence.Presence{State: presence.State(a.Status), Note: a.Note, LastSeen: a.LastSeen}
+	return presence.Presence{State: presence.State(a.Status), Note: a.Note, Since: a.Since, LastSeen: a.LastSeen}
 }
 
 // Far is the presence of an agent of another host: what that host says while the link is

@@ -103,6 +103,9 @@ func (w *Writer) Presence(p api.Presence) {
 	if p.Note != "" {
 		line += " " + frame.Quote(p.Note, maxNote)
 	}
+	if p.Since > 0 {
+		line += ", since " + w.clock(p.Since)
+	}
 	w.Say("%s", line)
 	if p.Status == card.Busy || p.Status == card.Offline {
 		w.Next("duo presence available")
@@ -134,8 +137,11 @@ func (w *Writer) Status(agent api.Agent) string {
 	if agent.Note != "" {
 		text += " " + frame.Quote(agent.Note, maxNote)
 	}
-	if agent.Status == card.Offline && agent.LastSeen > 0 {
+	switch {
+	case agent.Status == card.Offline && agent.LastSeen > 0:
 		text += ", seen " + w.clock(agent.LastSeen)
+	case agent.Since > 0 && (agent.Status == card.Busy || agent.Status == "in-call"):
+		text += ", since " + w.clock(agent.Since)
 	}
 	if limited(agent) {
 		text += ", " + frame.Line(agent.Standing)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/daemontest"
@@ -67,6 +68,12 @@ func TestAgentsComeAndGo(t *testing.T) {
 	}
 	p.agent("Nova").shows("busy")
 	p.agent("Nova").shows("reading the trace")
+	busy := p.css(`aside.agents a[href="/a/Nova"] .for time`)
+	began := callOn[string](busy, `function() { return this.dateTime }`)
+	if p, err := h.As("Nova").Presence(context.Background()); err != nil || time.UnixMilli(p.Since).UTC().Format("2006-01-02T15:04:05.000Z") != began {
+		t.Errorf("got busy since %s, want since %d, %v", began, p.Since, err)
+	}
+	busy.shows("2 s") // it counts
 	if _, err := h.As("Nova").SetPresence(context.Background(), "available", ""); err != nil {
 		t.Fatal(err)
 	}
@@ -76,6 +83,9 @@ func TestAgentsComeAndGo(t *testing.T) {
 	}
 	hangUp()
 	p.agent("Nova").shows("offline")
+	p.open("/a/Nova")
+	p.live()
+	p.find("main", "").shows("offline for ")
 
 	can := []string{"deploy", "ci"}
 	if _, err := h.As("").Register(context.Background(), api.Register{Name: "Orion", Capabilities: &can}); err != nil {

@@ -170,6 +170,11 @@ export function stateOf(agent) {
   return { state: agent.status, word: agent.status === "in-call" ? "in a call" : agent.status };
 }
 
+/** For how long an agent is as it is, where that is known. @param {{a: Agent, word?: string}} props word: what stands before it */
+export function For({ a, word = "" }) {
+  return a.since && !a.unregistered && a.link !== "down" ? html`<span class="for">${word} <${Ago} at=${a.since} live /></span>` : null;
+}
+
 /** By address: for whom an agent waits, and since when. */
 export const waits = computed(() => {
   /** @type {Map<string, {people: string[], since: number, href: string, what: string}>} */
@@ -225,7 +230,7 @@ export function AgentRow({ a }) {
   return html`<a class="row agent ${state}" href=${agentPath(name)} aria-current=${route.value.name === "agent" && route.value.ref.toLowerCase() === name.toLowerCase() ? "page" : undefined}>
     <${Avatar} address=${a.address} />
     <span class="row-body">
-      <span class="row-top"><${Name} address=${a.address} plain /><${Standing} a=${a} /><${State} state=${state} word=${word} /></span>
+      <span class="row-top"><${Name} address=${a.address} plain /><${Standing} a=${a} /><${State} state=${state} word=${word} />${state !== "offline" && html`<${For} a=${a} />`}</span>
       <span class="row-middle">${a.capabilities.length > 0 ? html`<span class="capabilities">${visible(a.capabilities.join(", "))}</span>` : html`<span class="capabilities none">${visible(a.description) || "says nothing of itself"}</span>`}</span>
       <span class="row-last">${a.unread > 0 && html`<span class="unread ${a.listening ? "" : "pressing"}">${a.unread} unread</span>`}
         ${wait && state !== "offline" ? html`<span class="waits">waits for ${visible(wait.people.slice(0, 2).map(local).join(", "))}${wait.people.length > 2 && " and others"} <${Ago} at=${wait.since} live /></span>`

@@ -5,7 +5,7 @@ import { useEffect, useState } from "./vendor/preact.js";
 import { Ago, Avatar, Countdown, Failure, Heading, Name, Peer, State, copy, count, exact, html, iso, local, visible } from "./ui.js";
 import { conversationPath, requestPath } from "./router.js";
 import { ask, conversations, findAgent, isOperator, keepAgent, loaded, requests, signedOut } from "./store.js";
-import { ConversationRow, Happened, Standing, Topic, sortedAgents, stateOf, useHold, useSteady, waits } from "./lists.js";
+import { ConversationRow, For, Happened, Standing, Topic, sortedAgents, stateOf, useHold, useSteady, waits } from "./lists.js";
 import { StandingControls, Terms, WriteTo } from "./operator.js";
 import { Answer, Mail, person } from "./person.js";
 
@@ -89,7 +89,7 @@ export function AgentPage({ name }) {
   return html`<section class="sheet scroller agent-page">
     <div class="sheet-head"><${Avatar} address=${agent.address} /><div>
       <${Heading} title=${visible(local(agent.address))} focus=${name}><${Name} address=${agent.address} plain /><//>
-      <p class="sub"><${State} state=${state} word=${word} /> <${Standing} a=${agent} />${agent.note && html` <q><${Peer} text=${agent.note} /></q>`}${agent.lastSeen ? html` <span class="quiet">seen <${Ago} at=${agent.lastSeen} suffix=" ago" /></span>` : null}</p>
+      <p class="sub"><span><${State} state=${state} word=${word} /> <${For} a=${agent} word="for" /></span> <${Standing} a=${agent} />${agent.note && html` <q><${Peer} text=${agent.note} /></q>`}${agent.lastSeen ? html` <span class="quiet">seen <${Ago} at=${agent.lastSeen} suffix=" ago" /></span>` : null}</p>
     </div></div>
     ${agent.description && html`<p class="description"><${Peer} text=${agent.description} /></p>`}
     <dl class="facts">

@@ -11,7 +11,7 @@ import { batch, computed, signal } from "./vendor/preact.js";
 import { openStream } from "./stream.js";
 
 /** @typedef {{role: "observer"|"operator", host: string, hostId: string, version: string, human?: string, expiresAt?: number}} Session */
-/** @typedef {{id: string, name: string, address: string, host: string, link?: string, capabilities: string[], description?: string, platform?: string, accepts: string, status: string, note?: string, lastSeen?: number, open: number, unread: number, listening: boolean, wake?: string, unregistered?: boolean, human?: boolean, standing?: string, terms?: {by: string, at: number, until?: number, reason?: string}}} Agent */
+/** @typedef {{id: string, name: string, address: string, host: string, link?: string, capabilities: string[], description?: string, platform?: string, accepts: string, status: string, note?: string, since?: number, lastSeen?: number, open: number, unread: number, listening: boolean, wake?: string, unregistered?: boolean, human?: boolean, standing?: string, terms?: {by: string, at: number, until?: number, reason?: string}}} Agent */
 /** @typedef {{seq: number, from: string, type: string, event?: string, preview: string, timestamp: number}} Last */
 /** @typedef {{id: string, ref: string, topic: string, mode: string, open: boolean, turnLimit?: number, turns: number, creator: string, participants: string[], left?: string[], status: string, reason?: string, lastSeq: number, lastTimestamp: number, createdAt: number, last?: Last}} Conversation */
 /** @typedef {{agent: string, state: string, reason?: string, at: number}} Callee */
@@ -295,7 +295,8 @@ function take(lines) {
 function meet(drafts, line) {
   const agent = drafts.agents.read().get(line.from ?? "");
   if (!agent) return wantAgents();
-  drafts.agents.write().set(agent.address, { ...agent, status: line.status, note: line.content ?? "", lastSeen: line.timestamp ?? agent.lastSeen });
+  const since = line.status === agent.status ? agent.since : line.timestamp;
+  drafts.agents.write().set(agent.address, { ...agent, status: line.status, note: line.content ?? "", since, lastSeen: line.timestamp ?? agent.lastSeen });
   makeStale([agent.address]); // whether it listens, and what it has open
   if (line.status === "ringing" || agent.status === "ringing") wantRequests();
 }
