@@ -48,6 +48,7 @@ type Callee struct {
 // Requests is a list of calls.
 type Requests struct {
 	Requests []Request `json:"requests"`
+	More     int       `json:"more,omitempty"` // of those of one agent: how many more there are at most
 }
 
 // Called answers everything that places, answers or withdraws a call.

@@ -37,7 +37,7 @@ const (
 	RouteReceipts      = "GET /v1/conversations/{ref}/receipts" // ?seq= &until= &wait= → Receipts
 	RouteFind          = "GET /v1/refs/{ref}"                   // Found
 	RouteCall          = "POST /v1/requests"                    // a draft of a call → Called
-	RouteRequests      = "GET /v1/requests"                     // of the agent, still open → Requests
+	RouteRequests      = "GET /v1/requests"                     // of the agent, still open; ?with= &limit= those of the past too → Requests
 	RouteRequest       = "GET /v1/requests/{ref}"               // Request
 	RouteAccept        = "POST /v1/requests/{ref}/accept"       // a draft → Called; - is the only one that fits
 	RouteReject        = "POST /v1/requests/{ref}/reject"       // a draft with reason and busy → Called

@@ -3,10 +3,12 @@ package httpd
 import (
 	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/call"
+	"github.com/claude-duo/duo/daemon/desk"
 	"github.com/claude-duo/duo/daemon/router"
 	"github.com/claude-duo/duo/daemon/show"
 	"github.com/claude-duo/duo/maildir/envelope"
@@ -16,7 +18,7 @@ import (
 func (s *Server) callRoutes(door huma.API) {
 	const group = "calls"
 	draft := envelope.Envelope{}
-	serve(s, door, route{api.RouteRequests, reading, group, "listRequests", "List the agent's calls of which something can still come; where the request speaks for no agent, those of all, and those that ended in the last minute", nil}, s.requests)
+	serve(s, door, route{api.RouteRequests, reading, group, "listRequests", "List the agent's calls of which something can still come; where the request speaks for no agent, those of all, and those that ended in the last minute; or all of one agent", nil}, s.requests)
 	serve(s, door, route{api.RouteRequest, reading, group, "getRequest", "Tell how far a call is", nil}, s.oneRequest)
 	serve(s, door, route{api.RouteCall, speaking, group, "call", "Ask agents to talk now", draft}, say[Drafted](s, func(draft *envelope.Envelope, _ string) { draft.Type = envelope.Call }, s.signal))
 	serve(s, door, route{api.RouteAccept, speaking, group, "acceptCall", "Accept a call", draft}, s.answerCall(envelope.Accept))
@@ -25,16 +27,49 @@ func (s *Server) callRoutes(door huma.API) {
 	serve(s, door, route{api.RouteMatch, speaking, group, "match", "Find the best agent for something, and call it", api.Match{}}, s.match)
 }
 
-func (s *Server) requests(_ context.Context, who caller, _ none) (api.Requests, error) {
-	out := api.Requests{Requests: []api.Request{}}
-	list := s.Switchboard.All
-	if who.agent != "" {
-		list = func() []call.Request { return s.Switchboard.List(s.Home.Address(who.agent)) }
+type requestsInput struct {
+	With  string `query:"with" doc:"a name or an address: all calls of this agent, those that are over too, the last one first"`
+	Limit int    `query:"limit" minimum:"0" doc:"with with, at most so many: 20 where it is absent or 0, and at most 500"`
+}
+
+func (s *Server) requests(ctx context.Context, who caller, in requestsInput) (api.Requests, error) {
+	switch {
+	case in.With != "":
+		return s.requestsWith(ctx, who, in)
+	case who.agent != "":
+		return s.listed(s.Switchboard.List(s.Home.Address(who.agent))), nil
 	}
-	for _, c := range list() {
+	return s.listed(s.Switchboard.All()), nil
+}
+
+// requestsWith lists the calls of one agent.
+func (s *Server) requestsWith(ctx context.Context, who caller, in requestsInput) (api.Requests, error) {
+	found, err := s.Roster.Resolve(in.With)
+	if err == nil && who.own && !found.Address.Same(s.Home.Address(who.agent)) {
+		err = api.Errorf(api.NotAllowed, "the token is of agent %q, and lists the calls of no other", who.agent)
+	}
+	if err != nil {
+		return api.Requests{}, err
+	}
+	most := desk.Limit(in.Limit)
+	list := s.Switchboard.List(found.Address) // first: what ends meanwhile is among the others
+	past, more := s.Switchboard.Past(ctx, found.Address, most)
+	list = append(list, past...)
+	slices.SortFunc(list, func(a, b call.Request) int {
+		return cmp.Or(cmp.Compare(b.CreatedAt, a.CreatedAt), cmp.Compare(b.ID, a.ID))
+	})
+	list = slices.CompactFunc(list, func(a, b call.Request) bool { return a.ID == b.ID })
+	out := s.listed(list[:min(len(list), most)])
+	out.More = more + len(list) - len(out.Requests)
+	return out, nil
+}
+
+func (s *Server) listed(list []call.Request) api.Requests {
+	out := api.Requests{Requests: []api.Request{}}
+	for _, c := range list {
 		out.Requests = append(out.Requests, s.request(c))
 	}
-	return out, nil
+	return out
 }
 
 func (s *Server) request(r call.Request) api.Request {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -86,6 +87,58 @@ func TestCallsOfTheHost(t *testing.T) {
 	})
 	if got := of(""); len(got) != 2 || got[first] != api.CallCancelled || got[second] == "" {
 		t.Errorf("got %v, want the withdrawn call still shown", got)
+	}
+}
+
+// TestCallsOfOneAgent come with those of the past, the last one first, to who may know of them.
+func TestCallsOfOneAgent(t *testing.T) {
+	o := newOutside(t, "", "Atlas", "Nova", "Sage")
+	call := func(from, to string) string {
+		t.Helper()
+		called, err := o.As(from).Call(context.Background(), &draft{Type: envelope.Call, To: []string{to}, Topic: from + " to " + to})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return called.Request.ID
+	}
+	withdraw := func(from, id string) {
+		t.Helper()
+		if _, err := o.As(from).Answer(context.Background(), &draft{Type: envelope.Cancel, Request: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := call("Atlas", "Nova")
+	withdraw("Atlas", first)
+	second := call("Sage", "Nova")
+	withdraw("Sage", second)
+	third := call("Nova", "Sage")
+	observer := o.token("").Text
+	want := func(what, query string, more int, ids ...string) {
+		t.Helper()
+		daemontest.Eventually(t, func() (bool, string) {
+			var got []string
+			var list api.Requests
+			_, data := o.with(observer, "GET /v1/requests?"+query, "")
+			if err := json.Unmarshal(data, &list); err != nil {
+				t.Fatalf("%s: %v", data, err)
+			}
+			for _, r := range list.Requests {
+				got = append(got, r.ID)
+			}
+			return slices.Equal(got, ids) && list.More == more, fmt.Sprintf("%s: got %q and %d more, want %q and %d", what, got, list.More, ids, more)
+		})
+	}
+	want("calls of Nova", "with=Nova", 0, third, second, first)
+	want("calls of Atlas", "with=atlas", 0, first)
+	want("the last one", "with=Nova&limit=1", 2, third)
+	if resp, data := o.with(o.own("Atlas"), "GET /v1/requests?with=Atlas", ""); resp.StatusCode != http.StatusOK || !strings.Contains(string(data), first) {
+		t.Errorf("its own calls: got %d %s, want them", resp.StatusCode, data)
+	}
+	if resp, data := o.with(o.own("Atlas"), "GET /v1/requests?with=Nova", ""); resp.StatusCode != http.StatusForbidden {
+		t.Errorf("those of another agent: got %d %s, want 403", resp.StatusCode, data)
+	}
+	if resp, _ := o.with(o.own("Atlas"), "GET /v1/requests?with=Nvoa", ""); resp.StatusCode != http.StatusNotFound {
+		t.Errorf("those of nobody: got %d, want 404", resp.StatusCode)
 	}
 }
 

@@ -51,6 +51,13 @@ func TestDoneRecordsAreBounded(t *testing.T) {
 			t.Errorf("done: got %q, want %s alone: the other one is old by now", got, last)
 		}
 
+		if list, more := x.board.Past(t.Context(), x.home.Address("Nova"), 5); len(list) != 1 || list[0].ID != last || more != 0 {
+			t.Errorf("calls of the past: got %v, and %d more, want %s alone", list, more, last)
+		}
+		if list, _ := x.board.Past(t.Context(), x.home.Address("Vega"), 5); len(list) != 0 {
+			t.Errorf("calls of somebody else: got %v, want none", list)
+		}
+
 		if testing.Short() {
 			return
 		}
@@ -67,6 +74,9 @@ func TestDoneRecordsAreBounded(t *testing.T) {
 		})
 		x.come("Atlas", "Nova")
 		next := reject()
+		if list, more := x.board.Past(t.Context(), x.home.Address("Atlas"), 5); len(list) != 2 || more != most-1000 {
+			t.Errorf("calls of the past: got %v, and %d more, want %s and %s, and %d not looked at", list, more, last, next, most-1000)
+		}
 		got := x.records(t, "done")
 		if len(got) != most || !slices.Contains(got, last) || !slices.Contains(got, next) {
 			t.Errorf("done: got %d with last %v and next %v, want the newest %d", len(got), slices.Contains(got, last), slices.Contains(got, next), most)

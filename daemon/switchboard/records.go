@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -219,6 +220,19 @@ func (r *records) done(id string) (call.Request, error) {
 	at := r.host[id]
 	r.mu.Unlock()
 	return r.read(filepath.Join(at, "done"), id)
+}
+
+// ended lists the records that are done, the last one first.
+func (r *records) ended() []string {
+	r.mu.Lock()
+	all := slices.Concat(slices.Collect(maps.Values(r.kept))...)
+	r.mu.Unlock()
+	slices.SortStableFunc(all, func(a, b kept) int { return b.at.Compare(a.at) })
+	ids := make([]string, len(all))
+	for i, k := range all {
+		ids[i] = k.id
+	}
+	return ids
 }
 
 // put writes a record into open, durably.

@@ -273,6 +273,26 @@ func (s *Switchboard) List(agent envelope.Address) []call.Request {
 	return list
 }
 
+// maxPast is how many records of calls that are over are read for one answer.
+const maxPast = 1000
+
+// Past returns those requests that an agent has placed or was called with, of which nothing
+// can come any more: at most so many, the last one first. It looks at the newest ones of all
+// agents, and says how many it has not looked at.
+func (s *Switchboard) Past(ctx context.Context, agent envelope.Address, most int) (list []call.Request, more int) {
+	ids := s.records.ended()
+	for i, id := range ids {
+		if i == maxPast || len(list) == most || ctx.Err() != nil {
+			return list, len(ids) - i
+		}
+		r, err := s.records.done(id)
+		if err == nil && (r.From.Same(agent) || s.asks(r, agent)) { // else it is gone, or cannot be read
+			list = append(list, r)
+		}
+	}
+	return list, 0
+}
+
 const (
 	showEnded = time.Minute
 	maxShown  = 500
