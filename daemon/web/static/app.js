@@ -2,7 +2,7 @@
 // The page: its frame, its keys, and which view stands in the middle.
 
 import { render, signal, useEffect } from "./vendor/preact.js";
-import { Heading, copy, html, toast, toasted } from "./ui.js";
+import { Bounded, Heading, copy, html, toast, toasted } from "./ui.js";
 import { navigate, route, startRouter } from "./router.js";
 import { isOperator, notice, session, start } from "./store.js";
 import { Agents, Conversations, NowBar } from "./lists.js";
@@ -33,16 +33,16 @@ function Page() {
   if (session.value === undefined) return html`<main id="main" class="alone"><p class="empty">Connecting…</p></main>`;
   if (session.value === null) return html`<${SignIn} />`;
   return html`<a class="skip" href="#main" data-jump onClick=${skip}>Skip to the main part</a>
-    <${Head} onSwitch=${() => (over.value = "switcher")} onHelp=${() => (over.value = "help")} agentsOpen=${over.value === "agents"} onAgents=${() => (over.value = over.value === "agents" ? "" : "agents")} />
-    <${NowBar} />
+    <${Bounded} what="The head" class="head"><${Head} onSwitch=${() => (over.value = "switcher")} onHelp=${() => (over.value = "help")} agentsOpen=${over.value === "agents"} onAgents=${() => (over.value = over.value === "agents" ? "" : "agents")} /><//>
+    <${Bounded} what="The bar" class="now"><${NowBar} /><//>
     <div class="columns at-${route.value.name}">
-      <${Conversations} />
-      <main id="main" tabindex="-1"><${View} /></main>
+      <${Bounded} what="The list of conversations" class="side conversations"><${Conversations} /><//>
+      <main id="main" tabindex="-1"><${Bounded} what="This view" class="sheet"><${View} /><//></main>
       ${over.value === "agents" && html`<div class="shade" onClick=${() => close()}></div>`}
-      <${Agents} open=${over.value === "agents"} onClose=${() => close()} />
+      <${Bounded} what="The list of agents" class=${"side agents " + (over.value === "agents" ? "open" : "")}><${Agents} open=${over.value === "agents"} onClose=${() => close()} /><//>
     </div>
-    ${over.value === "switcher" && html`<${Switcher} onClose=${() => close("switcher")} />`}
-    ${over.value === "help" && html`<${Help} onClose=${() => close("help")} />`}
+    ${over.value === "switcher" && html`<${Bounded} what="The list of places" class="toast"><${Switcher} onClose=${() => close("switcher")} /><//>`}
+    ${over.value === "help" && html`<${Bounded} what="The help" class="toast"><${Help} onClose=${() => close("help")} /><//>`}
     ${toasted.value && html`<p class="toast" aria-hidden="true">${toasted.value}</p>`}`;
 }
 
@@ -58,7 +58,7 @@ function View() {
     case "home":
       return html`<${Home} />`;
     case "conversation":
-      return html`<${Transcript} key=${ref} conversation=${ref} seq=${seq} />${isOperator.value && html`<${ConversationControls} key=${"o" + ref} conversation=${ref} />`}`;
+      return html`<${Transcript} key=${ref} conversation=${ref} seq=${seq} />${isOperator.value && html`<${Bounded} key=${"o" + ref} what="The field to write in" class="controls"><${ConversationControls} conversation=${ref} /><//>`}`;
     case "sequence":
       return html`<${Sequence} key=${ref} conversation=${ref} />`;
     case "agent":
@@ -106,5 +106,5 @@ function focus(id) {
 }
 
 startRouter();
-render(html`<${Page} />`, /** @type {HTMLElement} */ (document.getElementById("page")));
+render(html`<${Bounded} what="The page" class="alone"><${Page} /><//>`, /** @type {HTMLElement} */ (document.getElementById("page")));
 void start();

@@ -2,8 +2,8 @@
 // Small parts that all views share: text of others, time, presence, names, dialogs, lists
 // that are long.
 
-import { html, signal, useEffect, useLayoutEffect, useRef, useState } from "./vendor/preact.js";
-import { agentPath } from "./router.js";
+import { html, signal, useEffect, useErrorBoundary, useLayoutEffect, useRef, useState } from "./vendor/preact.js";
+import { agentPath, route } from "./router.js";
 import { session } from "./store.js";
 
 export { html };
@@ -243,6 +243,24 @@ export function Dialog({ title, onClose, children, class: kind = "" }) {
 export function Failure({ error }) {
   if (!error) return null;
   return html`<p class="failure" role="alert">${visible(error.message ?? String(error))}${error.next && html` · <span class="next">next: <code>${visible(error.next)}</code></span>`}</p>`;
+}
+
+// ---- what goes wrong in the page itself -----------------------------------------------------
+
+/**
+ * Keeps what goes wrong while a part of the page is drawn to that part, and says there what
+ * to do. Who goes to another view has it tried again.
+ * @param {{what: string, class: string, children: any}} props what: the part, as a sentence begins; class: of what stands in its place
+ */
+export function Bounded({ what, class: kind, children }) {
+  const [error, retry] = useErrorBoundary((/** @type {any} */ err) => console.error(what + " cannot be shown:", err));
+  const { visit } = route.value;
+  useEffect(() => retry(), [visit]);
+  if (!error) return children;
+  return html`<div class="broken-part ${kind}">${kind === "sheet" && html`<${Heading} title="Something went wrong" focus=${error} />`}<div class="failure" role="alert">
+    <p>${what} cannot be shown: the page has made a mistake. The rest of it goes on, and nothing is lost. Reload it; the browser's console says what it was.</p>
+    <button class="small" onClick=${() => location.reload()}>Reload</button>
+  </div></div>`;
 }
 
 // ---- long lists ---------------------------------------------------------------------------
