@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -347,4 +348,51 @@ func TestOperatorSteers(t *testing.T) {
 	if n := p.count("button", "Send"); n != 0 {
 		t.Error("one can still write to a conversation that is closed")
 	}
+}
+
+// TestOperatorBlocks shuts an agent out, and lets it in again.
+func TestOperatorBlocks(t *testing.T) {
+	b := newBrowser(t)
+	h := newHost(t, "Atlas", "Nova")
+	k := begin(t, h, envelope.Envelope{Topic: "Line 40"}, "Atlas", "Nova")
+	k.say("Nova", "The key is hunter2.")
+	p := b.steer(t, h, "/a/Nova")
+	watcher := b.watch(t, h, desk, "/c/"+k.c.Ref)
+
+	p.find("button", "Block").click()
+	dialog := p.find("dialog", "Block Nova?")
+	dialog.shows("nobody can write to it")
+	p.accessible("asking before a block")
+	dialog.find("textbox", "Why").write("tells keys")
+	dialog.find("button", "Block").click()
+	p.agent("Nova").shows("blocked")
+	watcher.agent("Nova").shows("blocked")
+	p.find("main", "").shows("blocked by human")
+	watcher.find("main", "").shows("human blocked Nova: tells keys")
+	p.accessible("an agent that is blocked")
+	wantStanding := func(want string) {
+		t.Helper()
+		lines := h.Log(k.id)
+		if last := lines[len(lines)-1]; last.Event != envelope.EventStanding || last.Status != want || last.From.String() != "human@nyc" {
+			t.Errorf("got last line %s, want that human@nyc gave the standing %s", last.Append(nil), want)
+		}
+	}
+	wantStanding("blocked")
+	for from, draft := range map[string]*envelope.Envelope{
+		"Nova":  {Type: envelope.Message, Conversation: k.id, Content: "and the other one"},
+		"Atlas": message("Nova", "Which key?"),
+	} {
+		var refusal *api.Error
+		if _, err := h.As(from).Post(context.Background(), draft); !errors.As(err, &refusal) || refusal.Code != api.Blocked {
+			t.Errorf("%s: got %v, want that Nova is blocked", from, err)
+		}
+	}
+
+	p.find("button", "Lift").click()
+	p.find("dialog", "Let it speak again").find("button", "Lift").click()
+	p.agent("Nova").hides("blocked")
+	watcher.find("main", "").shows("human lets Nova do all again")
+	wantStanding("none")
+	k.say("Nova", "Sorry.")
+	watcher.find("main", "").shows("Sorry.")
 }

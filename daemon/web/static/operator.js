@@ -115,7 +115,7 @@ function CloseDialog({ conversation, onClose }) {
 
 const standings = /** @type {const} */ ({
   muted: { act: "Mute", title: "Mute", done: "is muted", text: "It reads what comes, and can say nothing: it neither writes nor calls. It may leave." },
-  blocked: { act: "Block", title: "Block", done: "is blocked", text: "It can say nothing, nobody can write to it or call it, and its streams end." },
+  blocked: { act: "Block", title: "Block", done: "is blocked", text: "It can say nothing, nobody can write to it or call it, and its token opens nothing: streams that it has opened end." },
   none: { act: "Lift", title: "Let it speak again:", done: "may speak again", text: "It may write and call as everybody." },
 });
 
