@@ -138,7 +138,8 @@ type Conversation struct {
 	Reason       string   `json:"reason,omitempty"`
 	LastSeq      int64    `json:"lastSeq"`
 	LastTime     int64    `json:"lastTimestamp"`
-	CreatedAt    int64    `json:"createdAt"` // Unix milliseconds
+	CreatedAt    int64    `json:"createdAt"`         // Unix milliseconds
+	Request      string   `json:"request,omitempty"` // id of the call that it came of
 	Unread       int      `json:"unread"`
 	Current      bool     `json:"current,omitempty"`
 	Last         *Last    `json:"last,omitempty"` // its last line, where one asks for conversations

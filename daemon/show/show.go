@@ -107,7 +107,7 @@ func Conversation(home *maildir.Home, ref string, state conv.State, unread int) 
 		ID: state.ID, Ref: ref, Topic: state.Topic, Mode: state.Mode, Open: state.Open,
 		TurnLimit: state.TurnLimit, Turns: state.Turns, Creator: state.Creator.String(), Participants: []string{},
 		Status: "active", Reason: state.Reason, LastSeq: state.LastSeq, LastTime: state.LastTime,
-		CreatedAt: state.CreatedAt, Unread: unread, Log: home.LogPath(state.ID),
+		CreatedAt: state.CreatedAt, Request: state.Request, Unread: unread, Log: home.LogPath(state.ID),
 	}
 	if state.Closed {
 		c.Status = "closed"

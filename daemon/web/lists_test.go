@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -222,6 +223,89 @@ func TestCallsAreMissed(t *testing.T) {
 	}
 	p.now().shows("Anybody? missed")
 	p.now().shows("1 unanswered call")
+}
+
+// TestCallsOfThePast stand on the page of an agent, also when nothing else tells of them.
+func TestCallsOfThePast(t *testing.T) {
+	h := newHost(t, "Atlas", "Nova")
+	listen(t, h, "Nova", api.Seen)
+	ring := func(topic string) api.Request {
+		t.Helper()
+		called, err := h.As("Atlas").Call(context.Background(), &envelope.Envelope{Type: envelope.Call, To: []string{"Nova"}, Topic: topic})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return called.Request
+	}
+	end := func(from string, r api.Request, how envelope.Type) {
+		t.Helper()
+		if _, err := h.As(from).Answer(context.Background(), &envelope.Envelope{Type: how, Request: r.ID}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := ring("Which schema wins?")
+	end("Nova", first, envelope.Reject)
+	end("Atlas", ring("Never mind"), envelope.Cancel)
+	h.Stop() // it forgets what has ended a moment ago
+	h.Start()
+	p := newBrowser(t).watch(t, h, desk, "/a/Nova")
+	calls := func() element { return p.find("list", "Calls of Nova") }
+	wantCalls := func(want ...string) {
+		t.Helper()
+		p.until(strings.Join(want, ", "), func() bool {
+			return slices.EqualFunc(eval[[]string](p, `[...document.querySelectorAll(".request-list li")].map(li => li.innerText)`), want, strings.HasPrefix)
+		})
+	}
+	wantCalls("cancelled", "rejected")
+	calls().find("link", "Never mind").shows("Atlas → Nova")
+	listen(t, h, "Nova", api.Seen)
+	third := ring("And now?")
+	wantCalls("ringing", "cancelled", "rejected")
+	end("Nova", third, envelope.Reject)
+	wantCalls("rejected", "cancelled", "rejected")
+	p.accessible("an agent with calls")
+	calls().find("link", "Which schema wins?").click()
+	p.wait(`location.pathname === "/r/` + first.Ref + `"`)
+	p.find("heading", "Which schema wins?")
+}
+
+// TestCallOfSeveral shows at the conversation that came of a call who is not in it, and why.
+func TestCallOfSeveral(t *testing.T) {
+	h := newHost(t, "Atlas", "Nova", "Vega")
+	listen(t, h, "Nova", api.Seen)
+	listen(t, h, "Vega", api.Seen)
+	called, err := h.As("Atlas").Call(context.Background(), &envelope.Envelope{Type: envelope.Call, To: []string{"Nova", "Vega"}, Topic: "Which schema wins?"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := func(from string, draft envelope.Envelope) api.Called {
+		t.Helper()
+		draft.Request = called.Request.ID
+		answered, err := h.As(from).Answer(context.Background(), &draft)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answered
+	}
+	c := answer("Nova", envelope.Envelope{Type: envelope.Accept, Content: "The newer one."}).Conversation
+	p := newBrowser(t).watch(t, h, desk, "/c/"+c.Ref)
+	row := p.css(`nav.conversations a[href="/c/` + c.Ref + `"]`)
+	people := func() element { return p.find("list", "2 participants") }
+	people().shows("Vega rings")
+	row.shows("rings")
+	p.accessible("a conversation whose call rings")
+	answer("Vega", envelope.Envelope{Type: envelope.Reject, Reason: "after lunch"})
+	people().shows("Vega declined")
+	row.hides("rings")
+	p.allowBreaks()
+	h.Stop()
+	h.Start()
+	p.open("/c/" + c.Ref)
+	p.live()
+	people().shows("Vega declined")
+	p.css(".about-line a").click()
+	p.wait(`location.pathname.startsWith("/r/")`)
+	p.find("main", "").shows("after lunch")
 }
 
 var seconds = regexp.MustCompile(`(\d+) s\b`)

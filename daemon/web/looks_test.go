@@ -47,6 +47,36 @@ func TestLooks(t *testing.T) {
 	}
 }
 
+// TestBarOnAPhone: all that stands above a conversation can be reached without a search for it.
+func TestBarOnAPhone(t *testing.T) {
+	h := newHost(t, "Atlas", "Nova")
+	k := begin(t, h, envelope.Envelope{Topic: "Line 40"}, "Atlas", "Nova")
+	k.say("Atlas", "Milliseconds?")
+	b := newBrowser(t)
+	for _, width := range []int64{320, 360, 390} {
+		p := b.watch(t, h, look{width: width, height: 740}, "/c/"+k.c.Ref)
+		p.settled()
+		if out := eval[[]string](p, outOfSight(".places-bar *")); len(out) > 0 {
+			t.Errorf("%d pixels: %q is out of sight", width, out)
+		}
+		p.css(".places-bar summary").click()
+		p.find("button", "JSON lines")
+		if out := eval[[]string](p, outOfSight(".menu-box *")); len(out) > 0 {
+			t.Errorf("%d pixels: of the exports %q is out of sight", width, out)
+		}
+		p.find("link", "Sequence").click()
+		p.wait(`location.pathname.endsWith("/sequence")`)
+	}
+}
+
+// outOfSight is what a selector finds that stands beside the screen, or that nobody can hit.
+func outOfSight(selector string) string {
+	return `[...document.querySelectorAll(` + quoted(selector) + `)].filter(e => e.matches("a, button, summary, input") && e.checkVisibility()).filter(e => {
+		const box = e.getBoundingClientRect()
+		return box.left < 0 || box.right > innerWidth || !e.contains(document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2))
+	}).map(e => e.outerHTML.slice(0, 100))`
+}
+
 // beside is what makes the page wider than the screen.
 const beside = `(() => {
 	const page = document.scrollingElement

@@ -108,6 +108,7 @@ export function ConversationRow({ c }) {
     <span class="row-middle"><span class="people">${c.topic ? html`<${People} list=${c.participants} />` : "direct conversation"}</span>
       ${c.status === "damaged" && html`<span class="chip bad">damaged</span>`}
       ${c.mode === "live" && c.status === "active" && html`<span class="chip live">live</span>`}
+      ${requests.value.get(c.request ?? "")?.callees.some((callee) => callee.state === "ringing") && html`<span class="chip ringing" title="somebody else is still called">rings</span>`}
       <span class="turns" title="turns that were taken, and the limit">${turns(c)}</span>
       ${fresh > 0 && html`<span class="badge" title="new since you looked">${fresh > 99 ? "99+" : fresh}<span class="visually-hidden"> new</span></span>`}</span>
     <span class="row-last"><${LastLine} c=${c} /></span>

@@ -85,7 +85,6 @@ export function AgentPage({ name }) {
   const { state, word } = stateOf(agent);
   const wait = waits.value.get(agent.address);
   const mine = [...conversations.value.values()].filter((c) => c.participants.includes(agent.address) || c.left?.includes(agent.address)).sort((a, b) => b.lastTimestamp - a.lastTimestamp);
-  const calls = [...requests.value.values()].filter((r) => r.from === agent.address || r.to.includes(agent.address));
   return html`<section class="sheet scroller agent-page">
     <div class="sheet-head"><${Avatar} address=${agent.address} /><div>
       <${Heading} title=${visible(local(agent.address))} focus=${name}><${Name} address=${agent.address} plain /><//>
@@ -105,11 +104,32 @@ export function AgentPage({ name }) {
     <${Terms} agent=${agent} />
     ${agent.address === person.value && html`<${Mail} />`}
     ${isOperator.value && agent.address !== person.value && html`<div class="operator-part"><${StandingControls} agent=${agent} />${!agent.human && html`<${WriteTo} agent=${agent} />`}</div>`}
-    ${calls.length > 0 && html`<h2>Calls</h2><ul class="request-list">${calls.map((r) => html`<li key=${r.id}><${RequestLine} r=${r} /></li>`)}</ul>`}
+    <${CallsOf} key=${agent.address} agent=${agent} />
     <h2>Conversations</h2>
     ${mine.length === 0 && html`<p class="empty">None that is known here.</p>`}
     <ul class="plain-list">${mine.slice(0, 100).map((c) => html`<li key=${c.id}><${ConversationRow} c=${c} /></li>`)}</ul>
   </section>`;
+}
+
+const callsShown = 50;
+
+/** The calls of an agent, those of the past too. @param {{agent: Agent}} props */
+function CallsOf({ agent: { address, unregistered } }) {
+  const [past, setPast] = useState({ requests: /** @type {Request[]} */ ([]), more: 0 });
+  const [error, setError] = useState(/** @type {any} */ (null));
+  const now = [...requests.value.values()].filter((r) => r.from === address || r.to.includes(address));
+  useEffect(() => {
+    if (unregistered) return;
+    let over = false;
+    ask("GET", `/v1/requests?with=${encodeURIComponent(address)}&limit=${callsShown}`).then((list) => over || (setPast(list), setError(null)), (err) => over || setError(err));
+    return () => void (over = true);
+  }, [address, now.map((r) => r.id).join()]); // one that is told of no more is one of the past
+  const all = new Map([...past.requests, ...now].map((r) => [r.id, r])); // what is told now is newer
+  const calls = [...all.values()].sort((a, b) => b.createdAt - a.createdAt).slice(0, callsShown);
+  if (calls.length === 0 && !error) return null;
+  return html`<h2>Calls</h2><${Failure} error=${error} />
+    <ul class="request-list" aria-label="Calls of ${visible(local(address))}">${calls.map((r) => html`<li key=${r.id}><${RequestLine} r=${r} /></li>`)}</ul>
+    ${past.more > 0 && html`<p class="quiet">There may be older ones.</p>`}`;
 }
 
 /** @param {{name: string, children?: any}} props */

@@ -6,9 +6,9 @@ import { formats, saveConversation } from "./download.js";
 import { follow, Lines } from "./lines.js";
 import { stateOf } from "./lists.js";
 import { LogWindow } from "./logwindow.js";
-import { navigate, conversationPath, route } from "./router.js";
-import { agents, ask, findConversation, link, listen, look, typing } from "./store.js";
-import { announce, count, exact, Failure, Heading, html, iso, local, Name, Peer, second, State, visible } from "./ui.js";
+import { navigate, conversationPath, requestPath, route } from "./router.js";
+import { agents, ask, findConversation, link, listen, look, requests, typing } from "./store.js";
+import { announce, count, Countdown, exact, Failure, Heading, html, iso, local, Name, Peer, second, State, visible } from "./ui.js";
 import { oneLine, stateOf as reachOf } from "./article.js";
 import { person, shown } from "./person.js";
 import { summary } from "./sentence.js";
@@ -133,13 +133,38 @@ function Top({ c }) {
       <${State} state=${c.status} />
     </div>
     <p class="about-line"><code>${c.ref}</code>${" · "}${c.mode}${c.open ? " · anybody may join" : ""}${" · "}${
-      c.turnLimit ? html`turn ${c.turns} of ${c.turnLimit}` : count(c.turns, "message")}${" · "}since ${exact(c.createdAt)}</p>
+      c.turnLimit ? html`turn ${c.turns} of ${c.turnLimit}` : count(c.turns, "message")}${" · "}since ${exact(c.createdAt)}${c.request && html`, after <a href=${requestPath(c.request)}>a call</a>`}</p>
     <ul class="members" aria-label=${count(people, "participant")}>
       ${c.participants.slice(0, fewPeople).map((p) => html`<li key=${p}><${Person} address=${p} /></li>`)}
       ${people > fewPeople && html`<li class="quiet">and ${people - fewPeople} more</li>`}
+      <${Absent} c=${c} />
       ${(c.left ?? []).slice(0, fewPeople).map((p) => html`<li key=${p} class="quiet"><${Name} address=${p} /> left</li>`)}
     </ul>
   </header>`;
+}
+
+/** @type {Record<string, string>} */
+const absent = { ringing: "rings", queued: "was not there: the call waits", missed: "missed the call", busy: "was busy", rejected: "declined", cancelled: "is called no more" };
+
+/** Whom the call that a conversation came of has not brought in, and why. @param {{c: Conversation}} props */
+function Absent({ c }) {
+  const call = useCall(c.request ?? "");
+  if (!call) return null;
+  const here = [...c.participants, ...(c.left ?? [])];
+  return call.callees.filter((callee) => callee.state !== "accepted" && !here.includes(callee.agent)).slice(0, fewPeople)
+    .map((callee) => html`<li key=${callee.agent}><${Name} address=${callee.agent} /> <span class="chip ${callee.state}">${absent[callee.state] ?? callee.state}</span>${
+      callee.state === "ringing" && call.ringUntil ? html` <${Countdown} until=${call.ringUntil} />` : ""}</li>`);
+}
+
+/** A call as it stands, or as it was when it was told of last; null where nothing is known of it. @param {string} id @returns {import("./store.js").Request|null} */
+function useCall(id) {
+  const old = useSignal(/** @type {import("./store.js").Request|null} */ (null));
+  const now = requests.value.get(id);
+  useEffect(() => {
+    if (now) old.value = now;
+    else if (id && old.peek()?.id !== id) void ask("GET", `/v1/requests/${encodeURIComponent(id)}`).then((r) => (old.value = r), () => {}); // it may be another host's, or long ago
+  }, [id, now]);
+  return now ?? old.value;
 }
 
 /** @param {{address: string}} props */
@@ -169,7 +194,7 @@ function Places({ view, c }) {
   return html`<div class="places-bar" role="group" aria-label="Places in the conversation">
     <button type="button" onClick=${() => go(1)}>First</button>
     <form onSubmit=${onSubmit}><label>Go to <input name="seq" inputmode="numeric" pattern="#?[0-9]*" size="7" placeholder=${`1–${Math.max(1, log.span.value.last)}`} autocomplete="off" /></label></form>
-    <label>Day <input type="date" max=${isoDay(Date.now())} min=${isoDay(c.createdAt)} onChange=${onDate} /></label>
+    <label><span class="day-word">Day</span> <input type="date" max=${isoDay(Date.now())} min=${isoDay(c.createdAt)} onChange=${onDate} /></label>
     <button type="button" aria-pressed=${log.following.value} onClick=${() => void follow(log)} title="Stay at the end as it grows (f)">Follow</button>
     <span class="spring"></span>
     <a class="button" href=${`/c/${encodeURIComponent(c.ref)}/sequence`}>Sequence</a>
