@@ -62,6 +62,7 @@ func TestImages(t *testing.T) {
 	for _, name := range []string{"Atlas", "Nova", "Vega"} {
 		listen(t, h, name, api.Seen)
 	}
+	o.link(h)
 	dir := t.TempDir()
 	for _, l := range looks {
 		began := time.Now()
@@ -91,7 +92,8 @@ func TestImages(t *testing.T) {
 }
 
 // stopClock makes the clock of the pages stand at noon, and what has happened since a
-// moment before happen about then, so that pictures are the same each time.
+// moment before happen about then, so that pictures are the same each time. What went on
+// before does so for a quarter of an hour.
 func (p *tab) stopClock(began time.Time) {
 	p.t.Helper()
 	must(p, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: fmt.Sprintf(`{
@@ -100,9 +102,10 @@ func (p *tab) stopClock(began time.Time) {
 			constructor(...args) { args.length ? super(...args) : super(noon) }
 			static now() { return noon }
 		}
-		const late = value => typeof value === "number" && value > began - 3600e3 && value < began + 3600e3 ? noon + Math.round((value - began) / 1000) * 1000 : value
+		const isNew = value => typeof value === "number" && value > began - 3600e3 && value < began + 3600e3
+		const late = (key, value) => !isNew(value) ? value : key === "since" && value < began ? noon - 900e3 : noon + Math.round((value - began) / 1000) * 1000
 		const parse = JSON.parse
-		JSON.parse = (text, revive) => parse(text, (key, value) => late(revive ? revive(key, value) : value))
+		JSON.parse = (text, revive) => parse(text, (key, value) => late(key, revive ? revive(key, value) : value))
 		Response.prototype.json = async function () { return JSON.parse(await this.text()) }
 	}`, noon.UnixMilli(), began.UnixMilli())})
 }

@@ -16,6 +16,7 @@ func TestLooks(t *testing.T) {
 	b := newBrowser(t)
 	o := newOffice(t)
 	h := o.start()
+	o.link(h)
 	listen(t, h, "Atlas", api.Seen)
 	called, err := h.As("Vega").Call(context.Background(), &envelope.Envelope{Type: envelope.Call, To: []string{"Atlas"}, Topic: "Is 2.4 ready to go out?"})
 	if err != nil {

@@ -1,9 +1,12 @@
 package web_test
 
 import (
+	"context"
+	"fmt"
 	"testing"
 	"time"
 
+	"github.com/claude-duo/duo/daemon/daemontest"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/claude-duo/duo/maildir/mailbox"
 )
@@ -11,7 +14,8 @@ import (
 // office is a host with agents at work, as the pictures show it.
 type office struct {
 	*scene
-	race, notes, plan, direct string // conversations
+	cable                     *daemontest.Cable // by which other hosts dial it
+	race, notes, plan, direct string            // conversations
 }
 
 // morning is when the talk of the office begins.
@@ -19,7 +23,9 @@ var morning = time.Date(2026, 11, 19, 9, 2, 11, 0, time.UTC)
 
 func newOffice(t testing.TB) *office {
 	t.Helper()
-	o := &office{scene: newScene(t, "nyc", "call.ring = '2m'")}
+	cable, address := daemontest.NewCable(t), daemontest.FreeAddress(t)
+	cable.Connect(address)
+	o := &office{cable: cable, scene: newScene(t, "nyc", fmt.Sprintf("call.ring = '2m'\nlink.listen = %q\nlink.advertise = %q", address, cable.Address()))}
 	o.agent("Atlas", "Keeps the session store and its tests", morning.Add(46*time.Minute), "go", "storage")
 	o.agent("Nova", "Reviews Go, and asks where the time goes", morning.Add(47*time.Minute), "review", "go")
 	o.agent("Vega", "Writes what people read", morning.Add(31*time.Minute), "docs", "release")
@@ -34,6 +40,30 @@ func newOffice(t testing.TB) *office {
 	o.seen("Vega", map[string]mailbox.Cursor{o.race: {Delivered: 14, Seen: 12}, o.notes: {Delivered: 6, Seen: 6}, o.plan: {Delivered: 5, Seen: 5}, o.direct: {Delivered: 2}})
 	o.seen("Orion", map[string]mailbox.Cursor{o.plan: {Delivered: 5, Seen: 3}, o.direct: {Delivered: 2, Seen: 2}})
 	return o
+}
+
+// link gives the office two neighbours: one that is there, and one that something waits for.
+func (o *office) link(h *daemontest.Host) {
+	o.t.Helper()
+	near := newScene(o.t, "lon", "link.listen = 'off'")
+	near.agent("Lyra", "Tests what others have built", morning.Add(40*time.Minute), "test", "fuzzing")
+	daemontest.Pair(o.t, h, near.start())
+	far := newScene(o.t, "sfo", "link.listen = 'off'")
+	far.agent("Mira", "Looks after the backups", morning.Add(41*time.Minute), "backup")
+	away := far.start()
+	daemontest.Pair(o.t, h, away)
+	asked := away.Post("Mira", message("Atlas@nyc", "May I take the old machines down tonight?")).Conversation.ID
+	daemontest.Eventually(o.t, func() (bool, string) {
+		found, err := h.As("").Find(context.Background(), asked)
+		return err == nil && found.Conversation.LastSeq == 2, fmt.Sprintf("what Mira asks: %s, %v", daemontest.JSON(found), err)
+	})
+	away.Stop()
+	h.Post("Atlas", &envelope.Envelope{Conversation: asked, Content: "After six, please."})
+	h.Post("Atlas", &envelope.Envelope{Conversation: asked, Content: "And keep their disks until Friday."})
+	o.cable.Slow(20*time.Millisecond, 0)
+	if _, err := h.As("").PingPeer(context.Background(), "lon"); err != nil {
+		o.t.Fatal(err)
+	}
 }
 
 // flakyTest is a live conversation with a table, code, a file, a line that crossed and one
