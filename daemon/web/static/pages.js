@@ -1,10 +1,10 @@
 // @ts-check
 // The overview, an agent, a call, and what stands where nobody is signed in.
 
-import { useEffect, useState } from "./vendor/preact.js";
+import { useEffect, useRef, useState } from "./vendor/preact.js";
 import { Ago, Avatar, Countdown, Failure, Heading, Name, Peer, State, copy, count, exact, html, iso, local, visible } from "./ui.js";
 import { conversationPath, requestPath } from "./router.js";
-import { ask, conversations, findAgent, isOperator, keepAgent, loaded, requests, signedOut } from "./store.js";
+import { ask, conversations, findAgent, isOperator, keepAgent, link, loaded, requests, signedOut } from "./store.js";
 import { ConversationRow, For, Happened, Standing, Topic, sortedAgents, stateOf, useHold, useSteady, waits } from "./lists.js";
 import { StandingControls, Terms, WriteTo } from "./operator.js";
 import { Answer, Mail, person } from "./person.js";
@@ -117,15 +117,23 @@ const callsShown = 50;
 function CallsOf({ agent: { address, unregistered } }) {
   const [past, setPast] = useState({ requests: /** @type {Request[]} */ ([]), more: 0 });
   const [error, setError] = useState(/** @type {any} */ (null));
-  const now = [...requests.value.values()].filter((r) => r.from === address || r.to.includes(address));
+  const told = useRef(/** @type {Request[]} */ ([])); // since they were asked for
+  const isLive = link.value.state === "live";
   useEffect(() => {
-    if (unregistered) return;
+    if (unregistered || !isLive) return;
     let over = false;
-    ask("GET", `/v1/requests?with=${encodeURIComponent(address)}&limit=${callsShown}`).then((list) => over || (setPast(list), setError(null)), (err) => over || setError(err));
+    ask("GET", `/v1/requests?with=${encodeURIComponent(address)}&limit=${callsShown}`).then((list) => {
+      if (over) return;
+      told.current = [];
+      setPast(list);
+      setError(null);
+    }, (err) => over || setError(err));
     return () => void (over = true);
-  }, [address, now.map((r) => r.id).join()]); // one that is told of no more is one of the past
-  const all = new Map([...past.requests, ...now].map((r) => [r.id, r])); // what is told now is newer
-  const calls = [...all.values()].sort((a, b) => b.createdAt - a.createdAt).slice(0, callsShown);
+  }, [address, isLive]);
+  const now = [...requests.value.values()].filter((r) => r.from === address || r.to.includes(address));
+  const byId = new Map([...past.requests, ...told.current, ...now].map((r) => [r.id, r])); // the newer word counts
+  const calls = [...byId.values()].sort((a, b) => b.createdAt - a.createdAt).slice(0, callsShown);
+  told.current = calls;
   if (calls.length === 0 && !error) return null;
   return html`<h2>Calls</h2><${Failure} error=${error} />
     <ul class="request-list" aria-label="Calls of ${visible(local(address))}">${calls.map((r) => html`<li key=${r.id}><${RequestLine} r=${r} /></li>`)}</ul>

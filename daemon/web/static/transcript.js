@@ -127,17 +127,18 @@ function inSight({ log, progress }, seqs) {
 function Top({ c }) {
   const people = c.participants.length;
   const title = c.topic ? visible(c.topic) : "Direct conversation";
+  const call = useCall(c.request ?? "");
   return html`<header class="transcript-head">
     <div class="title-line">
       <${Heading} title=${title} focus=${c.id}>${c.topic ? html`<${Peer} text=${c.topic} />` : title}<//>
       <${State} state=${c.status} />
     </div>
     <p class="about-line"><code>${c.ref}</code>${" · "}${c.mode}${c.open ? " · anybody may join" : ""}${" · "}${
-      c.turnLimit ? html`turn ${c.turns} of ${c.turnLimit}` : count(c.turns, "message")}${" · "}since ${exact(c.createdAt)}${c.request && html`, after <a href=${requestPath(c.request)}>a call</a>`}</p>
+      c.turnLimit ? html`turn ${c.turns} of ${c.turnLimit}` : count(c.turns, "message")}${" · "}since ${exact(c.createdAt)}${call ? html`, after <a href=${requestPath(call.ref)}>a call</a>` : c.request && ", after a call"}</p>
     <ul class="members" aria-label=${count(people, "participant")}>
       ${c.participants.slice(0, fewPeople).map((p) => html`<li key=${p}><${Person} address=${p} /></li>`)}
       ${people > fewPeople && html`<li class="quiet">and ${people - fewPeople} more</li>`}
-      <${Absent} c=${c} />
+      ${call && html`<${Absent} c=${c} call=${call} />`}
       ${(c.left ?? []).slice(0, fewPeople).map((p) => html`<li key=${p} class="quiet"><${Name} address=${p} /> left</li>`)}
     </ul>
   </header>`;
@@ -146,10 +147,8 @@ function Top({ c }) {
 /** @type {Record<string, string>} */
 const absent = { ringing: "rings", queued: "was not there: the call waits", missed: "missed the call", busy: "was busy", rejected: "declined", cancelled: "is called no more" };
 
-/** Whom the call that a conversation came of has not brought in, and why. @param {{c: Conversation}} props */
-function Absent({ c }) {
-  const call = useCall(c.request ?? "");
-  if (!call) return null;
+/** Whom the call that a conversation came of has not brought in, and why. @param {{c: Conversation, call: import("./store.js").Request}} props */
+function Absent({ c, call }) {
   const here = [...c.participants, ...(c.left ?? [])];
   return call.callees.filter((callee) => callee.state !== "accepted" && !here.includes(callee.agent)).slice(0, fewPeople)
     .map((callee) => html`<li key=${callee.agent}><${Name} address=${callee.agent} /> <span class="chip ${callee.state}">${absent[callee.state] ?? callee.state}</span>${

@@ -258,7 +258,7 @@ export function Bounded({ what, class: kind, children }) {
   useEffect(() => retry(), [visit]);
   if (!error) return children;
   return html`<div class="broken-part ${kind}">${kind === "sheet" && html`<${Heading} title="Something went wrong" focus=${error} />`}<div class="failure" role="alert">
-    <p>${what} cannot be shown: the page has made a mistake. The rest of it goes on, and nothing is lost. Reload it; the browser's console says what it was.</p>
+    <p>${what} cannot be shown: the page has made a mistake. Nothing is lost. Reload it; the browser's console says what it was.</p>
     <button class="small" onClick=${() => location.reload()}>Reload</button>
   </div></div>`;
 }
