@@ -2,6 +2,8 @@ package search_test
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 	"github.com/claude-duo/duo/daemon/search"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/envelope"
+	_ "modernc.org/sqlite"
 )
 
 // tb is what testing.T and rapid.T have in common.
@@ -104,16 +107,32 @@ type index struct {
 // run starts an index and waits until it has read everything.
 func (c *corpus) run() index {
 	c.t.Helper()
-	x := search.New(search.Parts{Home: c.home})
+	x := start(search.New(search.Parts{Home: c.home}))
+	x.settle(c.t)
+	return x
+}
+
+func start(x *search.Index) index {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		_ = x.Run(ctx)
 	}()
-	i := index{x, func() { cancel(); <-done }}
-	i.settle(c.t)
-	return i
+	return index{x, func() { cancel(); <-done }}
+}
+
+// exec runs a statement on the file of an index, beside who uses it.
+func (c *corpus) exec(statement string) {
+	c.t.Helper()
+	db, err := sql.Open("sqlite", dbPath(c.home))
+	if err == nil {
+		_, err = db.Exec(statement)
+		err = errors.Join(err, db.Close())
+	}
+	if err != nil {
+		c.t.Fatalf("%s: %v", statement, err)
+	}
 }
 
 func (x index) settle(t tb) {

@@ -3,10 +3,12 @@ package search_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"strconv"
 	"testing"
 	"time"
 
@@ -17,48 +19,71 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-const childOf = "DUO_TEST_INDEX_OF" // a home: this process is to keep its index
+// What a process is told that is to keep an index and be killed while it does.
+const (
+	childOf = "DUO_TEST_INDEX_OF"   // a home
+	diesAt  = "DUO_TEST_DIES_AT"    // the n-th log that it reads
+	dieIn   = 20 * time.Millisecond // after that, at most
+)
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childOf); dir != "" {
-		home, err := maildir.Open(dir)
-		if err != nil {
+		if err := keepUntilKilled(dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
 		}
-		_ = search.New(search.Parts{Home: home}).Run(context.Background())
-		os.Exit(0)
+		os.Exit(1)
 	}
 	os.Exit(m.Run())
+}
+
+// keepUntilKilled keeps the index of a home, and kills this process while it writes.
+func keepUntilKilled(dir string) error {
+	home, err := maildir.Open(dir)
+	if err != nil {
+		return err
+	}
+	rest, err := strconv.Atoi(os.Getenv(diesAt))
+	if err != nil {
+		return err
+	}
+	self, err := os.FindProcess(os.Getpid())
+	if err != nil {
+		return err
+	}
+	parts := search.Parts{Home: home, Durable: func(string) int64 {
+		if rest--; rest == 0 {
+			time.AfterFunc(rand.N(dieIn), func() { _ = self.Kill() })
+		}
+		return -1
+	}}
+	return search.New(parts).Run(context.Background())
 }
 
 // TestKilled: whenever who writes the index is killed, the next one goes on, and nothing is
 // missing or there twice.
 func TestKilled(t *testing.T) {
+	const rounds, fresh, lines = 8, 3, 400
 	c := newCorpus(t, t.TempDir()+"/home")
 	r := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))
 	var ids []string
-	for round := range 12 {
-		for range 3 {
+	for round := range rounds {
+		for range fresh {
 			ids = append(ids, c.create(fmt.Sprintf("Round %d", round), false, people...))
 		}
-		for range 3000 {
+		for range lines {
 			c.say(ids[r.IntN(len(ids))], people[r.IntN(len(people))], fmt.Sprintf("parser %d of round %d", r.IntN(1000), round))
 		}
 		child := exec.Command(os.Args[0])
-		child.Env = append(os.Environ(), childOf+"="+c.home.Dir)
+		child.Env = append(os.Environ(), childOf+"="+c.home.Dir, fmt.Sprint(diesAt, "=", 1+r.IntN(fresh)))
 		child.Stderr = os.Stderr
-		if err := child.Start(); err != nil {
-			t.Fatal(err)
+		killed := new(exec.ExitError)
+		if err := child.Run(); !errors.As(err, &killed) || killed.Exited() {
+			t.Fatalf("who keeps the index: got %v, want it killed", err)
 		}
-		kill := time.After(time.Duration(r.IntN(400)) * time.Millisecond) // at some point
-		<-kill
-		_ = child.Process.Kill()
-		_ = child.Wait()
 	}
 	x := c.run()
 	defer x.stop()
-	for _, query := range []string{"parser", "round 7", `"round 11" from:Nova`, "topic:round -parser"} {
+	for _, query := range []string{"parser", "round 5", `"round 7" from:Nova`, "topic:round -parser"} {
 		q := parse(t, api.Search{Query: query})
 		want, err := search.Scan(context.Background(), c.home, q, envelope.Address{}, 500, func(id string) string { return "c" + id[len(id)-8:] })
 		if err != nil {
@@ -73,7 +98,7 @@ func TestKilled(t *testing.T) {
 		}
 	}
 	rows, err := x.SQL(context.Background(), api.SQL{Query: "SELECT count(*), count(DISTINCT conversation || seq) FROM messages"})
-	if want := fmt.Sprint([]any{int64(12 * 3003), int64(12 * 3003)}); err != nil || fmt.Sprint(rows.Rows[0]) != want {
+	if want := fmt.Sprint([]any{int64(rounds * (fresh + lines)), int64(rounds * (fresh + lines))}); err != nil || fmt.Sprint(rows.Rows[0]) != want {
 		t.Errorf("lines: got %v, %v, want %s", rows.Rows, err, want)
 	}
 }
@@ -94,13 +119,7 @@ func TestBehind(t *testing.T) {
 	if got, want := x.Behind(), (api.Lag{Conversations: 1}); got != want {
 		t.Errorf("before it runs: got %+v, want %+v", got, want)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = x.Run(ctx)
-	}()
-	defer func() { cancel(); <-done }()
+	defer start(x).stop()
 	q := parse(t, api.Search{Query: "parser"})
 	eventually(t, func() (bool, string) {
 		lag := x.Behind()
@@ -145,13 +164,7 @@ func TestDurable(t *testing.T) {
 	}
 	c.say(id, "Nova@nyc", "the second parser")
 	x := search.New(search.Parts{Home: c.home, Durable: func(string) int64 { return info.Size() }})
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = x.Run(ctx)
-	}()
-	i := index{x, func() { cancel(); <-done }}
+	i := start(x)
 	i.settle(t)
 	if got := i.find(t, "parser", ""); len(got) != 1 {
 		t.Errorf("search: got %v, want the first", got)
@@ -203,13 +216,7 @@ func TestWhileItReads(t *testing.T) {
 		}
 		return info.Size()
 	}})
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = x.Run(ctx)
-	}()
-	i := index{x, func() { cancel(); <-done }}
+	i := start(x)
 	defer i.stop()
 	i.settle(t)
 	if got := i.find(t, "parser", ""); len(got) != 1 {

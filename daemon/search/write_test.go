@@ -10,7 +10,6 @@ import (
 
 	"github.com/claude-duo/duo/daemon/search"
 	"github.com/claude-duo/duo/maildir/envelope"
-	_ "modernc.org/sqlite"
 )
 
 // TestWrite: the file has the chosen conversations in the documented tables, and nothing of
