@@ -48,7 +48,7 @@ type batch struct {
 	lines   []line
 	bytes   int
 	talk    map[talk]pair
-	recount bool // lines were removed: who talks to whom has to be counted again
+	recount map[int64]bool // hours of which lines were removed: who talks to whom has to be counted again
 }
 
 // talk is that one agent has written to another in an hour.
@@ -71,7 +71,7 @@ func (f *feeder) feed(ctx context.Context, ids []string) (done []string, err err
 		}
 	}()
 	// Each statement that can be cancelled costs a goroutine: a batch is small enough to end.
-	b := &batch{feeder: f, ctx: context.WithoutCancel(ctx), tx: tx, talk: make(map[talk]pair)}
+	b := &batch{feeder: f, ctx: context.WithoutCancel(ctx), tx: tx, talk: make(map[talk]pair), recount: make(map[int64]bool)}
 	for _, id := range ids {
 		if b.full() || ctx.Err() != nil {
 			break

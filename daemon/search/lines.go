@@ -37,7 +37,9 @@ func (l line) tags() string {
 }
 
 const (
-	slotBits = 10 // of n, below those of the time
+	slotBits = 10                        // of n, below those of the time
+	farBits  = 13                        // more of them, where it is crowded
+	farthest = 1 << (slotBits + farBits) // that n is above the lowest one
 	maxTime  = 1<<43 - 1
 )
 
@@ -49,7 +51,7 @@ func lowest(timestamp int64) int64 { return min(max(timestamp, 0), maxTime) << s
 func (l line) slot(try int64) int64 {
 	h := fnv.New64a()
 	_, _ = fmt.Fprintf(h, "%d.%d", l.conversation, l.e.Seq)
-	return lowest(l.e.Timestamp) + (int64(h.Sum64()>>1)+try*7919)%(1<<(slotBits+min(try/4, 13)))
+	return lowest(l.e.Timestamp) + (int64(h.Sum64()>>1)+try*7919)%(1<<(slotBits+min(try/4, farBits)))
 }
 
 // flush puts the lines of the batch into the tables.
@@ -61,13 +63,13 @@ func (b *batch) flush() error {
 	if err := b.insertLines(); err != nil {
 		return err
 	}
-	if b.recount {
-		return b.countAgain()
+	if err := b.countOn(); err != nil {
+		return err
 	}
-	return b.countOn()
+	return b.countAgain()
 }
 
-// countOn adds who has written to whom.
+// countOn adds who has written to whom, but for hours that are counted again.
 func (b *batch) countOn() error {
 	row, err := b.tx.PrepareContext(b.ctx, `INSERT INTO t VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT DO UPDATE SET count = count + excluded.count, last = max(last, excluded.last)`)
@@ -76,6 +78,9 @@ func (b *batch) countOn() error {
 	}
 	defer row.Close()
 	for key, p := range b.talk {
+		if b.recount[key.hour] {
+			continue
+		}
 		if _, err := row.ExecContext(b.ctx, key.hour, key.sender, key.recipient, p.count, p.last); err != nil {
 			return err
 		}
@@ -163,7 +168,9 @@ func (b *batch) remove(conversation int64) error {
 	if conversation == 0 {
 		return nil
 	}
-	b.recount = true
+	if err := b.uncount(conversation); err != nil {
+		return err
+	}
 	if b.words {
 		if err := b.removeWords(conversation); err != nil {
 			return err
@@ -224,14 +231,37 @@ func (b *batch) some(conversation, behind int64) (list []line, err error) {
 	return list, rows.Err()
 }
 
-// countAgain counts who has written to whom anew.
-func (b *batch) countAgain() error {
-	if err := b.exec("DELETE FROM t"); err != nil {
+// uncount notes in which hours a conversation has messages that are to go.
+func (b *batch) uncount(conversation int64) error {
+	rows, err := b.tx.QueryContext(b.ctx, "SELECT DISTINCT time / ? FROM m WHERE conversation = ? AND type = 'message'", hour, conversation)
+	if err != nil {
 		return err
 	}
-	return b.exec(`INSERT INTO t SELECT m.time / 3600000, m.agent, p.agent, count(*), max(m.time)
-		FROM m JOIN p ON p.conversation = m.conversation AND p.agent <> m.agent AND p.joined <= m.seq AND (p.gone = 0 OR m.seq <= p.gone)
-		WHERE m.type = 'message' AND (recipients IS NULL OR EXISTS (
-			SELECT 1 FROM json_each(m.recipients) j, a WHERE a.n = p.agent AND (lower(j.value) = key OR lower(j.value) = substr(key, 1, instr(key, '@') - 1))))
-		GROUP BY 1, 2, 3`)
+	defer rows.Close()
+	for rows.Next() {
+		var at int64
+		if err := rows.Scan(&at); err != nil {
+			return err
+		}
+		b.recount[at] = true
+	}
+	return rows.Err()
+}
+
+// countAgain counts anew who has written to whom in the hours of which lines were removed.
+func (b *batch) countAgain() error {
+	for at := range b.recount {
+		if err := b.exec("DELETE FROM t WHERE hour = ?", at); err != nil {
+			return err
+		}
+		err := b.exec(`INSERT INTO t SELECT ?1, m.agent, p.agent, count(*), max(m.time)
+			FROM m CROSS JOIN p ON p.conversation = m.conversation AND p.agent <> m.agent AND p.joined <= m.seq AND (p.gone = 0 OR m.seq <= p.gone)
+			WHERE m.n BETWEEN ?2 AND ?3 AND m.time / ?4 = ?1 AND m.type = 'message' AND (recipients IS NULL OR EXISTS (
+				SELECT 1 FROM json_each(m.recipients) j, a WHERE a.n = p.agent AND lower(j.value) IN (a.key, substr(a.key, 1, instr(a.key, '@') - 1))))
+			GROUP BY 2, 3`, at, lowest(at*hour), lowest((at+1)*hour)+farthest, hour)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
