@@ -58,7 +58,7 @@ func (s *Server) talk(ctx context.Context, who caller, in talkInput) (api.Talk, 
 	if in.Since != "" {
 		var err error
 		if since, err = search.ParseTime(in.Since, time.Now()); err != nil {
-			return api.Talk{}, err
+			return api.Talk{}, api.Errorf(api.BadRequest, "since: %w", err)
 		}
 	}
 	return s.Search.Talk(ctx, since, s.reader(who))

@@ -34,12 +34,12 @@ func SelectAlone(ctx context.Context, home *maildir.Home, ask api.SQL) (rows api
 // catchUp reads everything that is new. An index that is found broken is made again, once.
 func (x *Index) catchUp(ctx context.Context) error {
 	err := x.readAll(ctx)
-	if broken(err) {
+	if err != nil && x.broken(err) {
 		x.drop(true)
 		err = x.readAll(ctx)
 	}
 	if err != nil {
-		x.drop(broken(err))
+		x.drop(x.broken(err))
 	}
 	return err
 }

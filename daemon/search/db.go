@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/claude-duo/duo/maildir/durable"
@@ -16,11 +17,13 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// open opens a database file, for one connection that writes or for several that read.
+// open opens a database file that is there, for one connection that writes or for several
+// that read.
 func open(path string, writes bool) (*sql.DB, error) {
 	u := url.URL{Scheme: "file", Path: path}
 	q := url.Values{}
 	if writes {
+		q.Set("mode", "rw")
 		q.Set("_journal_mode", "WAL")
 		q.Set("_synchronous", "OFF")
 		q.Add("_pragma", "cache_size(-16000)")
@@ -29,7 +32,7 @@ func open(path string, writes bool) (*sql.DB, error) {
 	} else {
 		q.Set("mode", "ro")
 		q.Set("_query_only", "1")
-		q.Add("_pragma", "cache_size(-4000)")
+		q.Add("_pragma", "cache_size(-1000)")
 	}
 	q.Set("_busy_timeout", "2000")
 	u.RawQuery = q.Encode()
@@ -37,6 +40,8 @@ func open(path string, writes bool) (*sql.DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open index %q: %w", path, err)
 	}
+	db.SetMaxIdleConns(1)
+	db.SetMaxOpenConns(maxReaders)
 	if writes {
 		db.SetMaxOpenConns(1)
 	}
@@ -55,15 +60,16 @@ const maxState = 4 << 10
 
 func statePath(path string) string { return strings.TrimSuffix(path, ".db") + ".state" }
 
-func readState(path string) (s state) {
+// readState reads the state of an index, empty where there is none that can be understood.
+func readState(path string) (s state, err error) {
 	data, err := durable.ReadPlain(statePath(path), maxState)
-	if err == nil {
-		err = json.Unmarshal(data, &s)
+	switch {
+	case durable.DiskFailed(err):
+		return state{}, err
+	case err != nil || json.Unmarshal(data, &s) != nil:
+		return state{}, nil
 	}
-	if err != nil {
-		return state{}
-	}
-	return s
+	return s, nil
 }
 
 func (s state) write(path string) error {
@@ -74,13 +80,13 @@ func (s state) write(path string) error {
 	return durable.ReplaceCache(statePath(path), append(data, '\n'), 0o600)
 }
 
-// boot tells one run of the system from another, empty where that is not known.
-func boot() string {
+// boot tells one run of the system from another, empty where that cannot be known.
+func boot() (string, error) {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return ""
+	if durable.DiskFailed(err) {
+		return "", err
 	}
-	return strings.TrimSpace(string(id))
+	return strings.TrimSpace(string(id)), nil
 }
 
 // looks is what a file looks like: when it has changed, this does.
@@ -97,36 +103,49 @@ func looksOf(info fs.FileInfo) string {
 }
 
 // usable says why an index cannot be relied upon, empty for no reason. An index that nobody
-// has closed is looked through.
-func usable(ctx context.Context, path, home string) (why string) {
-	s := readState(path)
+// has closed is looked through. An error is of what may pass: it says nothing of the index.
+func usable(ctx context.Context, path, home, booted string) (why string, err error) {
+	s, err := readState(path)
+	if err != nil {
+		return "", err
+	}
 	switch {
 	case looks(path) == "":
-		return "there is none"
+		return "there is none", nil
 	case s.Version != version:
-		return "it is of another version"
+		return "it is of another version", nil
 	case s.Home != home:
-		return "it is of another home"
+		return "it is of another home", nil
 	case s.Closed != "" && s.Closed != looks(path):
-		return "somebody else has changed it"
+		return "somebody else has changed it", nil
 	case s.Closed != "":
-		return ""
-	case s.Boot == "" || s.Boot != boot():
-		return "the system went down while it was written"
+		return "", nil
+	case s.Boot == "" || s.Boot != booted:
+		return "the system went down while it was written", nil
 	}
+	return check(ctx, path)
+}
+
+// check looks an index through, and says what is wrong with it.
+func check(ctx context.Context, path string) (why string, err error) {
 	db, err := open(path, true)
 	if err != nil {
-		return err.Error()
+		return "", err
 	}
-	defer db.Close()
+	defer func() { err = errors.Join(err, db.Close()) }()
 	result := ""
-	if err := db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&result); err != nil {
-		return err.Error()
+	err = db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&result)
+	switch {
+	case damaged(err), failedWith(err, sqlite3.SQLITE_ERROR):
+		return err.Error(), nil
+	case err != nil:
+		return "", fmt.Errorf("check index: %w", err)
+	case result != "ok":
+		return result, nil
+	case !complete(ctx, db):
+		return "tables are missing", nil
 	}
-	if result != "ok" {
-		return result
-	}
-	return ""
+	return "", nil
 }
 
 // create makes an empty index in the place of what is there.
@@ -153,15 +172,22 @@ func create(path string) (*sql.DB, error) {
 	return db, nil
 }
 
-// broken reports whether an error means that the file is not a sound index.
-func broken(err error) bool {
+// failedWith reports whether an error is SQLite's, with one of some codes.
+func failedWith(err error, codes ...int) bool {
 	var e *sqlite.Error
-	if !errors.As(err, &e) {
-		return errors.Is(err, errGone)
-	}
-	switch e.Code() & 0xff {
-	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CANTOPEN: // an error is a table that is not there
-		return true
-	}
-	return false
+	return errors.As(err, &e) && slices.Contains(codes, e.Code()&0xff)
+}
+
+// damaged reports whether an error says that a file is not sound.
+func damaged(err error) bool {
+	return failedWith(err, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+}
+
+// complete reports whether the tables of an index are there. Where that cannot be told now,
+// they are.
+func complete(ctx context.Context, db *sql.DB) bool {
+	n := 0
+	err := db.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_schema
+		WHERE name IN ('a', 'c', 'p', 'm', 'f', 't', 'r', 'words', 'words_config', 'words_data', 'words_idx')`).Scan(&n)
+	return n == 11 || err != nil && !damaged(err)
 }

@@ -33,12 +33,13 @@ func (x *Index) Find(ctx context.Context, q *Query, reader envelope.Address, lim
 	if err != nil {
 		return api.Hits{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, sqlTime)
+	ctx, cancel := context.WithTimeout(ctx, x.within)
 	defer cancel()
 	f := finder{Query: q, ctx: ctx, db: read, reader: reader, ref: x.ref}
 	hits, err := f.find(show.Limit(limit), at)
 	if err != nil {
-		return api.Hits{}, x.failed(ctx, err)
+		slow := api.Errorf(api.TooSlow, "the search took longer than %s: ask for rarer words, or for less time with since:", x.within)
+		return api.Hits{}, x.failed(ctx, err, slow.WithNext("duo search --help"))
 	}
 	hits.Behind = lag
 	return hits, nil
@@ -61,13 +62,14 @@ func (x *Index) ask(ctx context.Context) (api.Lag, *sql.DB, error) {
 	return lag, x.read, nil
 }
 
-// failed notes an error of a question. Where the index is broken, it is made again.
-func (x *Index) failed(ctx context.Context, err error) error {
+// failed notes an error of a question. Where the index is broken, it is made again. Slow is
+// the error where the question took too long.
+func (x *Index) failed(ctx context.Context, err error, slow *api.Error) error {
 	if ctx.Err() != nil {
-		return api.Errorf(api.TooSlow, "the search took too long").WithNext("duo search --help")
+		return slow
 	}
 	x.Logger.Warn("search failed", "path", x.path, "err", err)
-	if broken(err) {
+	if x.broken(err) {
 		x.suspect(err)
 	}
 	return api.Errorf(api.Busy, "the index of search cannot be read: %w", err).WithNext("duo status")

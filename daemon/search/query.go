@@ -81,7 +81,7 @@ func Parse(s api.Search, now time.Time) (*Query, error) {
 	switch {
 	case short >= 0:
 		last := len(q.terms[short].words) - 1
-		return nil, wrong("%s*: the beginning of a word has at least two letters", q.terms[short].words[last])
+		return nil, wrong("%s*: too many words begin with one letter: give two or more", q.terms[short].words[last])
 	case len(q.terms) > maxTerms:
 		return nil, wrong("the query has %d terms, over the limit of %d", len(q.terms), maxTerms)
 	case q.empty():
@@ -186,13 +186,10 @@ func parseTime(text string, now time.Time) (at time.Time, day bool, err error) {
 	return at, false, fmt.Errorf("want a time like 2026-11-05, 2026-11-05T10:00:00Z or 2d, got %q", clip(text))
 }
 
-// ParseTime reads a time, a day in UTC, or a span back from now. An error is *api.Error.
+// ParseTime reads a time, a day in UTC, or a span back from now.
 func ParseTime(text string, now time.Time) (time.Time, error) {
 	at, _, err := parseTime(text, now)
-	if err != nil {
-		return at, wrong("since: %v", err)
-	}
-	return at, nil
+	return at, err
 }
 
 // piece is a part of a query between spaces.

@@ -14,6 +14,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -23,6 +24,7 @@ import (
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/maildir"
 	"github.com/claude-duo/duo/maildir/convlog"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 const (
@@ -32,7 +34,10 @@ const (
 	patience  = 200 * time.Millisecond // of a question for what is not read yet
 	longest   = 3 * time.Second        // of a question for an index that is being opened
 	retry     = 10 * time.Second       // after an error
+	unused    = 10 * time.Second       // of a connection
 	maxAtOnce = 512                    // conversations
+
+	maxReaders = 4
 )
 
 // Parts are what an index is made of.
@@ -67,6 +72,10 @@ type Index struct {
 	writing sync.Mutex // held by who writes to the tables
 	feeder  *feeder
 	cards   time.Time // when cards and calls were read last
+
+	retry  time.Duration // how long it waits after an error
+	within time.Duration // a question is answered
+	unused time.Duration // how long a connection stays open that nobody uses
 }
 
 // behind is what is not read of a conversation.
@@ -83,7 +92,7 @@ func New(parts Parts) *Index {
 	}
 	return &Index{
 		Parts: parts, path: parts.Home.SearchPath(), wake: make(chan struct{}, 1),
-		pending: make(map[string]*behind), settled: make(chan struct{}),
+		pending: make(map[string]*behind), settled: make(chan struct{}), retry: retry, within: sqlTime, unused: unused,
 	}
 }
 
@@ -117,14 +126,32 @@ func (x *Index) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
-		x.Logger.Warn("index of search is made again or waits", "path", x.path, "err", err)
-		x.drop(broken(err))
-		pause(ctx, retry/10)
-		if !broken(err) {
-			pause(ctx, retry)
+		wait := x.retry
+		isBroken := x.broken(err)
+		if isBroken {
+			wait = x.retry / 10
 		}
+		x.Logger.Warn("index of search is made again or waits", "path", x.path, "err", err)
+		x.drop(isBroken)
+		pause(ctx, wait)
 	}
 	return nil
+}
+
+// broken reports whether an error means that the file is not a sound index. Others may pass:
+// a full disk, too many open files.
+func (x *Index) broken(err error) bool {
+	return damaged(err) || x.gone() != nil || failedWith(err, sqlite3.SQLITE_ERROR) && !x.complete()
+}
+
+// complete reports whether the tables are there, as far as that is known.
+func (x *Index) complete() bool {
+	x.mu.Lock()
+	db := x.read
+	x.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return db == nil || complete(ctx, db)
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -134,7 +161,8 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// follow reads what is new, until ctx ends or something fails.
+// follow reads what is new, until ctx ends or the index is broken. From what may pass it goes
+// on after a while.
 func (x *Index) follow(ctx context.Context) error {
 	if err := x.begin(ctx); err != nil {
 		return err
@@ -149,8 +177,14 @@ func (x *Index) follow(ctx context.Context) error {
 			pause(ctx, gather)
 			start := time.Now()
 			var err error
-			if more, err = x.step(ctx); err != nil {
+			more, err = x.step(ctx)
+			switch {
+			case err != nil && x.broken(err):
 				return err
+			case err != nil && ctx.Err() == nil:
+				x.Logger.Warn("index of search waits", "path", x.path, "err", err)
+				more = true
+				pause(ctx, x.retry)
 			}
 			if x.busy() { // who writes goes first
 				pause(ctx, min(share*time.Since(start), time.Second))
@@ -177,10 +211,16 @@ func (x *Index) begin(ctx context.Context) error {
 // open opens the index, or makes it.
 func (x *Index) open(ctx context.Context) error {
 	host := x.Home.Host.ID
-	why := usable(ctx, x.path, host)
-	s := state{Version: version, Home: host, Boot: boot()}
+	booted, err := boot()
+	if err != nil {
+		return fmt.Errorf("open index: %w", err)
+	}
+	why, err := usable(ctx, x.path, host, booted)
+	if err != nil {
+		return fmt.Errorf("open index: %w", err)
+	}
+	s := state{Version: version, Home: host, Boot: booted}
 	var db *sql.DB
-	var err error
 	if why != "" {
 		x.Logger.Info("index of search is made", "path", x.path, "reason", why)
 		if err = os.Remove(statePath(x.path)); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -204,9 +244,9 @@ func (x *Index) open(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
-	read.SetMaxOpenConns(maxReaders)
-	read.SetMaxIdleConns(1)
-	read.SetConnMaxIdleTime(time.Minute)
+	for _, pool := range []*sql.DB{db, read} {
+		pool.SetConnMaxIdleTime(x.unused) // with it goes what it keeps in memory
+	}
 	x.writing.Lock()
 	x.feeder = &feeder{db: db, home: x.Home, words: true, durable: x.Durable, skip: x.cannotRead, agents: make(map[string]int64)}
 	x.cards = time.Time{}
@@ -218,8 +258,6 @@ func (x *Index) open(ctx context.Context) error {
 	return nil
 }
 
-const maxReaders = 4
-
 func (x *Index) cannotRead(id string, err error) {
 	x.Logger.Warn("conversation is not searched", "conv", id, "err", err)
 }
@@ -227,22 +265,30 @@ func (x *Index) cannotRead(id string, err error) {
 // close ends the use of the index and notes that it is whole.
 func (x *Index) close() {
 	x.mu.Lock()
-	opened := x.db != nil
+	db := x.db
 	x.mu.Unlock()
-	if err := x.shut(); err != nil {
+	if db == nil {
+		return
+	}
+	if err := errors.Join(merge(db), x.shut()); err != nil {
 		x.Logger.Warn("index of search does not close", "path", x.path, "err", err)
 		return
 	}
-	if !opened {
-		return
-	}
-	s := state{Version: version, Home: x.Home.Host.ID, Boot: boot()}
+	booted, _ := boot() // it counts where the file cannot be synced
+	s := state{Version: version, Home: x.Home.Host.ID, Boot: booted}
 	if err := syncFile(x.path); err == nil {
 		s.Closed = looks(x.path)
 	}
 	if err := s.write(x.path); err != nil {
 		x.Logger.Warn("index of search is not noted as closed", "path", x.path, "err", err)
 	}
+}
+
+// merge puts what stands beside the file of an index into it. The last connection does so,
+// too, but for one that only reads.
+func merge(db *sql.DB) error {
+	_, err := db.Exec("PRAGMA wal_checkpoint(TRUNCATE)")
+	return err
 }
 
 func syncFile(path string) error {
@@ -314,7 +360,7 @@ func (x *Index) look(ctx context.Context) error {
 			stale = append(stale, l)
 		}
 	}
-	gone, _, err := known.upTo("~")
+	gone, err := known.rest()
 	if err != nil {
 		return err
 	}
@@ -395,21 +441,26 @@ func (k *known) upTo(id string) (before []knownLog, found knownLog, err error) {
 	return before, found, err
 }
 
+// rest returns the conversations that are left.
+func (k *known) rest() (list []knownLog, err error) {
+	for ; k.next.id != "" && err == nil; err = k.step() {
+		list = append(list, k.next)
+	}
+	return list, err
+}
+
 // step reads some of what is new, and reports whether there is more.
 func (x *Index) step(ctx context.Context) (more bool, err error) {
 	x.mu.Lock()
 	ids := x.order[:min(len(x.order), maxAtOnce)]
 	ids = slices.Clone(ids)
 	bad := x.bad
-	if bad == nil {
-		bad = x.gone()
-	}
 	for _, id := range ids {
 		x.pending[id].again = false
 	}
 	x.mu.Unlock()
-	if bad != nil || len(ids) == 0 {
-		return false, bad
+	if err := cmp.Or(bad, x.gone()); err != nil || len(ids) == 0 {
+		return false, err
 	}
 	x.writing.Lock()
 	done, err := x.feeder.feed(ctx, ids)
@@ -426,9 +477,13 @@ func (x *Index) step(ctx context.Context) (more bool, err error) {
 // errGone means that somebody has deleted or replaced the file of the index.
 var errGone = errors.New("the file is gone")
 
-// gone reports whether the index is still the file that was opened.
+// gone is errGone where the index is not the file any more that was opened.
 func (x *Index) gone() error {
-	if file, err := os.Stat(x.path); err != nil || !os.SameFile(file, x.file) {
+	x.mu.Lock()
+	opened := x.file
+	x.mu.Unlock()
+	file, err := os.Stat(x.path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && opened != nil && !os.SameFile(file, opened) {
 		return errGone
 	}
 	return nil
@@ -455,6 +510,9 @@ func (x *Index) settle(done, tried []string) {
 		if x.pending[id] != nil {
 			x.order = append(x.order, id)
 		}
+	}
+	if len(x.order) == 0 { // a map never gets smaller
+		x.pending, x.order = make(map[string]*behind), nil
 	}
 	x.tell()
 }

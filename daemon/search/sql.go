@@ -32,13 +32,15 @@ func (x *Index) SQL(ctx context.Context, ask api.SQL) (api.Rows, error) {
 	if err != nil {
 		return api.Rows{}, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, x.within)
+	defer cancel()
 	if err := x.refreshCards(ctx); err != nil {
-		return api.Rows{}, x.failed(ctx, err)
+		return api.Rows{}, x.failed(ctx, err, tooSlow())
 	}
 	rows, err := Select(ctx, x.path, ask)
 	rows.Behind = lag
-	if gone := x.gone(); err != nil && gone != nil {
-		x.suspect(gone)
+	if err != nil && x.broken(err) {
+		x.suspect(err)
 	}
 	return rows, err
 }
@@ -192,7 +194,7 @@ func explain(ctx context.Context, err error) error {
 	var e *sqlite.Error
 	switch {
 	case ctx.Err() != nil:
-		return api.Errorf(api.TooSlow, "the question took longer than %s: ask for less, or LIMIT it", sqlTime).WithNext("duo sql --schema")
+		return tooSlow()
 	case errors.As(err, new(*api.Error)):
 		return err
 	case !errors.As(err, &e):
@@ -213,6 +215,10 @@ func explain(ctx context.Context, err error) error {
 		return badSQL(onlySelect)
 	}
 	return badSQL("%s", strings.TrimSuffix(text, fmt.Sprintf(" (%d)", e.Code())))
+}
+
+func tooSlow() *api.Error {
+	return api.Errorf(api.TooSlow, "the question took longer than %s: ask for less, or LIMIT it", sqlTime).WithNext("duo sql --schema")
 }
 
 func badSQL(format string, args ...any) error {

@@ -61,8 +61,8 @@ func TestSQLOnlyReads(t *testing.T) {
 func TestSQLIsBounded(t *testing.T) {
 	c := newCorpus(t, t.TempDir()+"/home")
 	id := c.create("Review", false, "Atlas@nyc")
-	for range 30 {
-		c.say(id, "Atlas@nyc", strings.Repeat("x", 1<<20-100))
+	for range 4 {
+		c.say(id, "Atlas@nyc", "hello")
 	}
 	x := c.run()
 	defer x.stop()
@@ -70,7 +70,7 @@ func TestSQLIsBounded(t *testing.T) {
 	if err != nil || len(rows.Rows) != 3 || !rows.More {
 		t.Errorf("3 rows: got %d, more %t, %v", len(rows.Rows), rows.More, err)
 	}
-	rows, err = x.SQL(context.Background(), api.SQL{Query: "SELECT content FROM messages WHERE seq > 1"})
+	rows, err = x.SQL(context.Background(), api.SQL{Query: "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30) SELECT hex(zeroblob(500000)) FROM n"})
 	if err != nil || len(rows.Rows) > 20 || !rows.More {
 		t.Errorf("30 MB: got %d rows, more %t, %v", len(rows.Rows), rows.More, err)
 	}
@@ -92,6 +92,25 @@ func TestSQLIsBounded(t *testing.T) {
 	cancel()
 	if err := <-ended; err == nil {
 		t.Error("a question without an end: got no error when its asker is gone")
+	}
+}
+
+// TestTooSlow: an answer that takes too long ends, and says so.
+func TestTooSlow(t *testing.T) {
+	c := newCorpus(t, t.TempDir()+"/home")
+	c.say(c.create("Review", false, "Atlas@nyc", "Nova@nyc"), "Atlas@nyc", "hello")
+	x := search.New(search.Parts{Home: c.home})
+	x.Times(time.Minute, time.Nanosecond, time.Minute)
+	i := start(x)
+	defer i.stop()
+	i.settle(t)
+	_, find := x.Find(t.Context(), parse(t, api.Search{Query: "hello"}), envelope.Address{}, 10, "")
+	_, talk := x.Talk(t.Context(), time.UnixMilli(0), envelope.Address{})
+	_, rows := x.SQL(t.Context(), api.SQL{Query: "SELECT 1"})
+	for what, err := range map[string]error{"find": find, "talk": talk, "sql": rows} {
+		if refusal(err) != api.TooSlow {
+			t.Errorf("%s: got %v, want that it took too long", what, err)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package search
 
 import (
 	"context"
+	"database/sql"
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
@@ -17,20 +18,30 @@ func (x *Index) Talk(ctx context.Context, since time.Time, agent envelope.Addres
 	if err != nil {
 		return api.Talk{}, err
 	}
-	from := max(0, since.UnixMilli()) / hour
-	out := api.Talk{Since: from * hour, Pairs: []api.Pair{}, Behind: lag}
-	rows, err := read.QueryContext(ctx, `SELECT s.address, r.address, count, last FROM
+	ctx, cancel := context.WithTimeout(ctx, x.within)
+	defer cancel()
+	out := api.Talk{Since: max(0, since.UnixMilli()) / hour * hour, Pairs: []api.Pair{}, Behind: lag}
+	if err := pairs(ctx, read, agent, &out); err != nil {
+		slow := api.Errorf(api.TooSlow, "to tell who talks to whom took longer than %s: ask for a later since", x.within)
+		return api.Talk{}, x.failed(ctx, err, slow)
+	}
+	return out, nil
+}
+
+// pairs adds to an answer who has written to whom.
+func pairs(ctx context.Context, db *sql.DB, agent envelope.Address, out *api.Talk) error {
+	rows, err := db.QueryContext(ctx, `SELECT s.address, r.address, count, last FROM
 		(SELECT sender, recipient, sum(count) AS count, max(last) AS last FROM t WHERE hour >= ?1 GROUP BY sender, recipient)
 		JOIN a s ON s.n = sender JOIN a r ON r.n = recipient WHERE ?2 IN ('', s.key, r.key) ORDER BY last DESC, s.address, r.address`,
-		from, agent.Key())
+		out.Since/hour, agent.Key())
 	if err != nil {
-		return out, x.failed(ctx, err)
+		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var p api.Pair
 		if err := rows.Scan(&p.From, &p.To, &p.Count, &p.Last); err != nil {
-			return out, x.failed(ctx, err)
+			return err
 		}
 		if len(out.Pairs) == maxPairs {
 			out.More++
@@ -38,8 +49,5 @@ func (x *Index) Talk(ctx context.Context, since time.Time, agent envelope.Addres
 		}
 		out.Pairs = append(out.Pairs, p)
 	}
-	if err := rows.Err(); err != nil {
-		return out, x.failed(ctx, err)
-	}
-	return out, nil
+	return rows.Err()
 }
