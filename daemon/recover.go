@@ -170,6 +170,8 @@ func (h *host) settle(ctx context.Context, rest []string) error {
 	}
 	if len(agents)+h.ledger.Refs().Len() > largeHome {
 		shrinkProcess()
+		h.search.Settle(ctx)
+		shrinkProcess() // to read the logs for the search has needed much, too
 	}
 	return nil
 }
