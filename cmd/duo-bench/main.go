@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/claude-duo/duo/daemon"
+	"github.com/claude-duo/duo/daemon/export"
 )
 
 func main() {
@@ -72,7 +73,7 @@ type bench struct {
 	dir    string
 	scale  float64
 
-	searched *corpus // once it was made
+	searched, written *corpus // once they were made
 }
 
 // row is one line of the table.
@@ -114,6 +115,9 @@ var rows = []row{
 	{"last 20 of a 1 GB log, p50", "under 1 ms", lastTwenty},
 	{"search: 1,000,000 messages read for the index", "no target", indexing},
 	{"search: queries in 1,000,000 messages", "p99 under 100 ms", searching},
+	{"export: 200,000 messages as jsonl", "no target, beside a copy of the logs", exporting(export.JSONL)},
+	{"export: 200,000 messages as html", "no target, beside a copy of the logs", exporting(export.HTML)},
+	{"export: 200,000 messages as sqlite", "no target, beside a copy of the logs", exporting(export.SQLite)},
 }
 
 func (b *bench) main(ctx context.Context, out io.Writer, only string) error {

@@ -51,12 +51,8 @@ func (b *bench) corpus(ctx context.Context) (*corpus, error) {
 	if b.searched != nil {
 		return b.searched, nil
 	}
-	home, err := b.home()
+	c, err := b.newCorpus(corpusMessages)
 	if err != nil {
-		return nil, err
-	}
-	c := &corpus{home: home, messages: b.times(corpusMessages)}
-	if err := c.write(); err != nil {
 		return nil, err
 	}
 	start, before := time.Now(), worked()
@@ -70,6 +66,16 @@ func (b *bench) corpus(ctx context.Context) (*corpus, error) {
 	}
 	b.searched = c
 	return c, nil
+}
+
+// newCorpus makes a home with so many messages, or the share of them that is measured.
+func (b *bench) newCorpus(messages int) (*corpus, error) {
+	home, err := b.home()
+	if err != nil {
+		return nil, err
+	}
+	c := &corpus{home: home, messages: b.times(messages)}
+	return c, c.write()
 }
 
 // open runs the index.
