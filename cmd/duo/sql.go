@@ -23,18 +23,19 @@ func newSQL(a *app) *cobra.Command {
 conversations, participants, messages, attachments and requests; without a question, or
 with --schema, it lists their columns. Times are Unix milliseconds:
 datetime(sent_at/1000, 'unixepoch'). It is for the user of the host, and can change
-nothing. A question has 10 seconds.`,
+nothing. A question has 10 seconds. SELECT is one argument, or - for standard input.`,
 		Example: `  duo sql --schema
   duo sql "SELECT sender, count(*) FROM messages WHERE type = 'message' GROUP BY sender"
-  duo sql "SELECT ref, content FROM messages WHERE content LIKE '%TODO%'" --csv`,
+  duo sql "SELECT ref, content FROM messages WHERE content LIKE '%TODO%'" --csv
+  duo sql - < question.sql`,
 		Args: atMost(1), ValidArgsFunction: noCompletion,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.limit < 0 {
 				return checkLimit(cmd, o.limit)
 			}
-			query := ""
-			if len(args) > 0 && !o.schema {
-				query = args[0]
+			query, err := o.question(cmd, args)
+			if err != nil {
+				return err
 			}
 			return a.runSQL(cmd.Context(), o, query)
 		},
@@ -44,6 +45,21 @@ nothing. A question has 10 seconds.`,
 	f.BoolVar(&o.csv, "csv", false, "print comma-separated values")
 	f.IntVar(&o.limit, "limit", 0, "at most so many rows, default 10000")
 	return cmd
+}
+
+// question is what is asked, empty for the tables there are.
+func (o sqlOptions) question(cmd *cobra.Command, args []string) (string, error) {
+	switch {
+	case o.schema || len(args) == 0:
+		return "", nil
+	case args[0] != "-":
+		return args[0], nil
+	}
+	text, err := readBody(cmd, "-")
+	if err == nil {
+		err = checkBody(cmd, text)
+	}
+	return text, err
 }
 
 func (a *app) runSQL(ctx context.Context, o sqlOptions, query string) error {
