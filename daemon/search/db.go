@@ -22,7 +22,9 @@ import (
 func open(path string, writes bool) (*sql.DB, error) {
 	u := url.URL{Scheme: "file", Path: path}
 	q := url.Values{}
+	most := maxReaders
 	if writes {
+		most = 1
 		q.Set("mode", "rw")
 		q.Set("_journal_mode", "WAL")
 		q.Set("_synchronous", "OFF")
@@ -41,10 +43,7 @@ func open(path string, writes bool) (*sql.DB, error) {
 		return nil, fmt.Errorf("open index %q: %w", path, err)
 	}
 	db.SetMaxIdleConns(1)
-	db.SetMaxOpenConns(maxReaders)
-	if writes {
-		db.SetMaxOpenConns(1)
-	}
+	db.SetMaxOpenConns(most)
 	return db, nil
 }
 

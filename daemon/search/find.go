@@ -52,6 +52,7 @@ func (x *Index) ask(ctx context.Context) (api.Lag, *sql.DB, error) {
 	x.await(opening, func() bool { return x.read != nil })
 	waiting, stop := context.WithTimeout(ctx, patience)
 	defer stop()
+	poke(x.asked)
 	x.Settle(waiting)
 	lag := x.Behind() // before the question: what comes in meanwhile may be in the answer
 	x.mu.Lock()

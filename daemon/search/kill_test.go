@@ -248,6 +248,25 @@ func TestChangedByOthers(t *testing.T) {
 	}
 }
 
+// TestAskedWhileLinesCome: while agents write, the index rests, but for who asks.
+func TestAskedWhileLinesCome(t *testing.T) {
+	c := newCorpus(t, t.TempDir()+"/home")
+	id := c.create("Review", false, people...)
+	i := search.New(search.Parts{Home: c.home})
+	i.Lull(time.Hour)
+	x := start(i)
+	defer x.stop()
+	x.settle(t)
+	for i := range 5 {
+		word := fmt.Sprintf("word%d", i)
+		x.Committed(id, c.say(id, "Nova@nyc", word))
+		eventually(t, func() (bool, string) {
+			hits, err := x.Find(t.Context(), parse(t, api.Search{Query: word}), envelope.Address{}, 20, "")
+			return err == nil && len(hits.Hits) == 1 && hits.Behind == api.Lag{}, fmt.Sprintf("%s: got %+v, %v, want the line", word, hits, err)
+		})
+	}
+}
+
 // TestOneLogCannotBeRead: the others are searched all the same.
 func TestOneLogCannotBeRead(t *testing.T) {
 	c := newCorpus(t, t.TempDir()+"/home")

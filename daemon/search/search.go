@@ -31,6 +31,7 @@ const (
 	gather    = 20 * time.Millisecond  // how long lines gather before they are read
 	busyFor   = 200 * time.Millisecond // so long after new lines there may be more
 	share     = 3                      // while there are, reading them rests so many times as long as it takes
+	lull      = time.Second            // and is begun no sooner than so long after the last time, but for who asks
 	patience  = 200 * time.Millisecond // of a question for what is not read yet
 	longest   = 3 * time.Second        // of a question for an index that is being opened
 	retry     = 10 * time.Second       // after an error
@@ -56,8 +57,9 @@ type Parts struct {
 // Index is the index of a home. Its methods may be used by several goroutines.
 type Index struct {
 	Parts
-	path string
-	wake chan struct{} // a token when there may be something to read
+	path  string
+	wake  chan struct{} // a token when there may be something to read
+	asked chan struct{} // and when somebody has asked
 
 	mu       sync.Mutex
 	pending  map[string]*behind
@@ -76,6 +78,7 @@ type Index struct {
 	retry  time.Duration // how long it waits after an error
 	within time.Duration // a question is answered
 	unused time.Duration // how long a connection stays open that nobody uses
+	lull   time.Duration // how long from one reading to the next, while lines come and nobody asks
 }
 
 // behind is what is not read of a conversation.
@@ -91,8 +94,8 @@ func New(parts Parts) *Index {
 		parts.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Index{
-		Parts: parts, path: parts.Home.SearchPath(), wake: make(chan struct{}, 1),
-		pending: make(map[string]*behind), settled: make(chan struct{}), retry: retry, within: sqlTime, unused: unused,
+		Parts: parts, path: parts.Home.SearchPath(), wake: make(chan struct{}, 1), asked: make(chan struct{}, 1),
+		pending: make(map[string]*behind), settled: make(chan struct{}), retry: retry, within: sqlTime, unused: unused, lull: lull,
 	}
 }
 
@@ -113,7 +116,7 @@ func (x *Index) add(conversation string, from, last int64) {
 		x.pending[conversation] = &behind{from: from, last: last}
 		x.order = append(x.order, conversation)
 	}
-	x.poke()
+	poke(x.wake)
 }
 
 // Run makes the index if there is none that can be relied upon, and keeps it up to date
@@ -188,8 +191,18 @@ func (x *Index) follow(ctx context.Context) error {
 			}
 			if x.busy() { // who writes goes first
 				pause(ctx, min(share*time.Since(start), time.Second))
+				x.rest(ctx, x.lull-time.Since(start))
 			}
 		}
+	}
+}
+
+// rest waits a while, so that more is read at once, or until somebody asks.
+func (x *Index) rest(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-x.asked:
+	case <-time.After(d):
 	}
 }
 
@@ -455,6 +468,7 @@ func (x *Index) step(ctx context.Context) (more bool, err error) {
 	ids := x.order[:min(len(x.order), maxAtOnce)]
 	ids = slices.Clone(ids)
 	bad := x.bad
+	x.bad = nil
 	for _, id := range ids {
 		x.pending[id].again = false
 	}
@@ -547,13 +561,13 @@ func (x *Index) suspect(err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.bad = err
-	x.poke()
+	poke(x.wake)
 }
 
-// poke wakes who reads what is new.
-func (x *Index) poke() {
+// poke leaves a token in a channel, where there is none.
+func poke(c chan<- struct{}) {
 	select {
-	case x.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
