@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/claude-duo/duo/daemon/api"
@@ -86,6 +87,16 @@ func TestTalk(t *testing.T) {
 				t.Errorf("talk: got %v, want %s", got, pair)
 			}
 		}
+	}
+}
+
+// TestTalkSinceWhen: a time that is none is told, and nothing of a command that has to do with it.
+func TestTalkSinceWhen(t *testing.T) {
+	o := newOutside(t, "")
+	resp, data := o.with(o.token("").Text, "GET /v1/talk?since=yesterday", "")
+	var problem api.Problem
+	if err := json.Unmarshal([]byte(data), &problem); err != nil || problem.Code != api.BadRequest || problem.Next != "" || !strings.Contains(problem.Detail, "yesterday") {
+		t.Errorf("talk: got %s %s, %v, want a refusal that names the time", resp.Status, data, err)
 	}
 }
 
