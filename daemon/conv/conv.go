@@ -236,12 +236,6 @@ func (s State) exit(a envelope.Address, seq int64) State {
 	return s
 }
 
-// EndsCall reports whether a line is one with which the origin closes a call that is over,
-// in the name of whoever is left, whose host has not signed it then.
-func EndsCall(e *envelope.Envelope) bool {
-	return e.Auto && e.Event == envelope.EventClose && e.Content == "" && len(e.Data) == 0 && len(e.Attachments) == 0
-}
-
 // Kind says why a line is refused.
 type Kind int
 

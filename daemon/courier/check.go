@@ -46,7 +46,7 @@ func (c *Courier) checkLine(origin string, state conv.State, e *envelope.Envelop
 		return fmt.Errorf("nothing says which host %q is: %w", e.From.Host, ErrForged)
 	case author != origin && e.Operator:
 		return fmt.Errorf("it is by right of the operator of another host than the origin: %w", ErrForged)
-	case author == origin, conv.EndsCall(e):
+	case author == origin:
 		return nil
 	case author == c.Home.Host.ID:
 		return c.signed(c.Host().Keys(), e)

@@ -319,6 +319,9 @@ func TestLyingOrigin(t *testing.T) {
 			"and says what agents may do":        {&draft{Type: envelope.System, Event: envelope.EventStanding, From: nyc.address("human"), Participants: []envelope.Address{lon.address("Bob")}, Status: "muted", Operator: true}, nil, true},
 			"that of a third that signed":        {&draft{Type: envelope.Join, From: par.address("human"), Operator: true, Hosts: hosts("par", par.me.ID())}, par.me, false},
 			"that of this host, signed":          {&draft{Type: envelope.System, Event: envelope.EventClose, From: lon.address("human"), Operator: true}, lon.me, false},
+			"an end of a call by this host":      {&draft{Type: envelope.System, Event: envelope.EventClose, From: lon.address("Bob"), Reason: "agreed", Auto: true}, nil, false},
+			"by a third":                         {&draft{Type: envelope.System, Event: envelope.EventClose, From: par.address("Carol"), Reason: "agreed", Auto: true}, nil, false},
+			"by the origin":                      {&draft{Type: envelope.System, Event: envelope.EventClose, From: nyc.address("Atlas"), Reason: "the others have left", Auto: true}, nil, true},
 			"of a third, with an automatic end":  {&draft{Type: envelope.System, Event: envelope.EventClose, From: par.address("Carol"), Operator: true, Auto: true}, par.me, false},
 			"a new host":                         {&draft{Type: envelope.System, Event: envelope.EventInvite, From: nyc.address("Atlas"), Participants: []envelope.Address{{Name: "Eve", Host: "dub"}}, Hosts: hosts("dub", "someid")}, nil, true},
 		} {

@@ -452,8 +452,8 @@ func origins() []lie {
 				"an undeliverable": func(e *envelope.Envelope) {
 					e.Type, e.Event, e.From, e.About, e.Content, e.Why = envelope.System, envelope.EventUndeliverable, cleo, e.ID, "", forged
 				},
-				"a close with words": func(e *envelope.Envelope) {
-					e.Type, e.Event, e.From, e.Auto = envelope.System, envelope.EventClose, atlas, true
+				"the end of a call": func(e *envelope.Envelope) {
+					e.Type, e.Event, e.From, e.Auto, e.Content, e.Reason = envelope.System, envelope.EventClose, atlas, true, "", forged
 				},
 			} {
 				id := own(s, v, cleo)

@@ -671,7 +671,7 @@ func TestImportSpeaksForNobodyHere(t *testing.T) {
 		"an agent of the origin": {&envelope.Envelope{Content: "hi"}, false, export.Extend},
 		"ours, signed":           {bob("hi"), true, export.Extend},
 		"ours, not signed":       {bob("hi"), false, export.Refuse},
-		"the end of a call":      {&envelope.Envelope{Type: envelope.System, Event: envelope.EventClose, From: lon.Address("Bob"), Auto: true}, false, export.Extend},
+		"the end of a call":      {&envelope.Envelope{Type: envelope.System, Event: envelope.EventClose, From: lon.Address("Bob"), Reason: "agreed", Auto: true}, false, export.Refuse},
 		"ours, in other letters": {&envelope.Envelope{Content: "hi", From: envelope.Address{Name: "bOB", Host: "lon"}, Signature: "c2ln"}, false, export.Refuse},
 		"ours, by another name":  {&envelope.Envelope{Content: "hi", From: envelope.Address{Name: "Bob", Host: "london"}}, false, export.Refuse},
 	} {
