@@ -3,6 +3,7 @@ package text
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -84,13 +85,14 @@ func (w *Writer) AboutMessage(m api.Message) {
 }
 
 // AfterReading tells what to run after messages were shown: a call that rings goes first,
-// then the last message, then other calls. So many more are left to read.
+// then the last message that can be answered, then other calls. So many more are left to
+// read.
 func (w *Writer) AfterReading(shown []api.Message, left int) {
 	ringing, reply, waiting := "", "", ""
-	for _, m := range shown {
+	for i, m := range shown {
 		e := m.Envelope
 		switch {
-		case w.isMe(e.From):
+		case w.isMe(e.From), over(e, shown[i+1:]):
 		case e.Type == envelope.Message:
 			reply = fmt.Sprintf(`duo reply %s "..."`, m.Ref)
 		case e.Type == envelope.Call && e.Status == api.CallRinging:
@@ -104,6 +106,16 @@ func (w *Writer) AfterReading(shown []api.Message, left int) {
 		reply = "duo read"
 	}
 	w.Next("%s", cmp.Or(ringing, reply, waiting, "duo inbox"))
+}
+
+// over reports whether there is nobody to answer: its sender has left since, or the
+// conversation was closed, as far as later lines tell.
+func over(e *envelope.Envelope, later []api.Message) bool {
+	return slices.ContainsFunc(later, func(m api.Message) bool {
+		l := m.Envelope
+		gone := l.Type == envelope.Leave && l.From.Same(e.From)
+		return l.Conversation == e.Conversation && (gone || l.Event == envelope.EventClose)
+	})
 }
 
 // AfterSignal is the command that makes sense after what was told of a call, empty for

@@ -168,6 +168,38 @@ func TestDataIsABody(t *testing.T) {
 	}
 }
 
+// Nobody is told to answer where there is nobody to hear it.
+func TestAfterReading(t *testing.T) {
+	line := func(ref string, kind envelope.Type, name string) api.Message {
+		conversation, _, _ := strings.Cut(ref, ".")
+		from := envelope.Address{Name: name, Host: "nyc"}
+		return api.Message{Ref: ref, Envelope: &envelope.Envelope{Type: kind, From: from, Conversation: conversation}}
+	}
+	closed := line("c1234.4", envelope.System, "Echo")
+	closed.Envelope.Event = envelope.EventClose
+	accepted := line("r1234", envelope.Accept, "Nova")
+	accepted.Envelope.Conversation = "c1234"
+	one, other := line("c1234.3", envelope.Message, "Nova"), line("c5678.2", envelope.Message, "Nova")
+	for _, step := range []struct {
+		what  string
+		shown []api.Message
+		want  string
+	}{
+		{"a message", []api.Message{other, one}, `duo reply c1234.3 "..."`},
+		{"closed since", []api.Message{other, one, closed}, `duo reply c5678.2 "..."`},
+		{"another one closed", []api.Message{other, closed}, `duo reply c5678.2 "..."`},
+		{"its sender has left", []api.Message{one, line("c1234.4", envelope.Leave, "nova")}, "duo inbox"},
+		{"somebody else has left", []api.Message{one, line("c1234.4", envelope.Leave, "Echo")}, `duo reply c1234.3 "..."`},
+		{"accepted and left", []api.Message{accepted, line("c1234.4", envelope.Leave, "Nova")}, "duo inbox"},
+	} {
+		w, out := newWriter()
+		w.AfterReading(step.shown, 0)
+		if got, want := out.String(), "next: "+step.want+"\n"; got != want {
+			t.Errorf("%s: got %q, want %q", step.what, got, want)
+		}
+	}
+}
+
 // The command that follows a call depends on who looks at it.
 func TestAfterCall(t *testing.T) {
 	w, _ := newWriter()
