@@ -78,6 +78,7 @@ func (h *host) refreshFolder(name string) bool {
 	switch {
 	case errors.Is(err, roster.ErrYoung):
 		h.folders.AddAfter(name, youngFolder)
+		return false
 	case err != nil:
 		h.logger.Warn("agent is not read", "agent", name, "err", err)
 	}

@@ -49,8 +49,8 @@ func New(home *maildir.Home) *Roster {
 	return &Roster{home: home, agents: make(map[string]entry), hosts: make(map[string]*host)}
 }
 
-// ErrYoung means that a folder has just been made and has no card yet: whoever makes
-// it may be about to write one.
+// ErrYoung means that a folder has just been made and has no card yet, or one that has just
+// changed and cannot be read: whoever makes it may be about to write one.
 var ErrYoung = errors.New("agent's folder is being made")
 
 const youth = time.Second
@@ -68,14 +68,26 @@ func (r *Roster) Refresh(name string) error {
 		return err
 	}
 	file, err := os.Lstat(filepath.Join(dir, card.File))
-	if errors.Is(err, fs.ErrNotExist) && time.Since(info.ModTime()) < youth {
-		return fmt.Errorf("agent %q: %w", name, ErrYoung)
-	}
 	if err == nil && r.knows(name, file.ModTime()) {
 		return nil
 	}
-	return r.complete(name)
+	last := info
+	if err == nil {
+		last = file
+	}
+	young := isYoung(last)
+	if young && errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("agent %q: %w", name, ErrYoung)
+	}
+	err = r.complete(name)
+	if err != nil && young {
+		return fmt.Errorf("agent %q: %w: %w", name, ErrYoung, err)
+	}
+	return err
 }
+
+// isYoung reports whether something has changed a moment ago, by a clock that may be set.
+func isYoung(info fs.FileInfo) bool { return time.Since(info.ModTime()).Abs() < youth }
 
 func (r *Roster) forget(name string) {
 	name = strings.ToLower(name)

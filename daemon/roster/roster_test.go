@@ -248,6 +248,38 @@ func TestFolderMadeByHand(t *testing.T) {
 	}
 }
 
+// TestCardInTheMaking: a card that is being written is looked at again, and one that stays
+// bad is told of.
+func TestCardInTheMaking(t *testing.T) {
+	r, home := newRoster(t)
+	dir := home.AgentDir("sage")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, card.File)
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, half := range []string{"", `{"name":"Sage"`} {
+		write(half)
+		if err := r.Refresh("sage"); !errors.Is(err, roster.ErrYoung) {
+			t.Errorf("Refresh with the card %q: got %v, want %v", half, err, roster.ErrYoung)
+		}
+	}
+	grownUp(t, path)
+	if err := r.Refresh("sage"); err == nil || errors.Is(err, roster.ErrYoung) {
+		t.Errorf("Refresh with half a card that is old: got %v, want what is wrong with it", err)
+	}
+	write(`{"name":"Sage","description":"knows"}`)
+	refresh(t, r, "sage")
+	if c, ok := r.Get("sage"); !ok || c.Name != "Sage" || c.Description != "knows" || c.ID == "" {
+		t.Errorf("got %+v, want the card with an id", c)
+	}
+}
+
 // TestWhoIsAskedForIsRead: an agent may be named before the watcher tells of it.
 func TestWhoIsAskedForIsRead(t *testing.T) {
 	r, home := newRoster(t)

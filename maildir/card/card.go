@@ -163,7 +163,9 @@ func (c Card) Mentions(text string) bool {
 }
 
 // Write puts the card into an agent's folder, in place of an older one, durably.
-func (c Card) Write(dir string) error {
+func (c Card) Write(dir string) error { return c.write(dir, durable.Replace) }
+
+func (c Card) write(dir string, put func(path string, data []byte, perm fs.FileMode) error) error {
 	if err := c.Check(); err != nil {
 		return fmt.Errorf("write card: %w", err)
 	}
@@ -174,7 +176,7 @@ func (c Card) Write(dir string) error {
 	if err != nil {
 		return fmt.Errorf("write card: %w", err)
 	}
-	return durable.Replace(filepath.Join(dir, File), data, 0o600)
+	return put(filepath.Join(dir, File), data, 0o600)
 }
 
 func (c Card) encode() ([]byte, error) {
@@ -222,11 +224,15 @@ func list(values []string) json.RawMessage {
 }
 
 // Complete reads the card in an agent's folder, and where there is none, or one
-// without an id, writes one: a folder that somebody made by hand is an agent.
+// without an id, writes one: a folder that somebody made by hand is an agent. A card that
+// somebody else puts there meanwhile stays as it is.
 func Complete(dir string) (Card, error) {
 	c, err := Read(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		c, err = Card{Name: filepath.Base(dir)}, nil
+		c = Card{ID: envelope.NewID(), Name: filepath.Base(dir)}
+		if err = c.write(dir, durable.Create); errors.Is(err, fs.ErrExist) {
+			c, err = Read(dir)
+		}
 	}
 	if err != nil || c.ID != "" {
 		return c, err

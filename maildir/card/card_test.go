@@ -405,3 +405,26 @@ func TestFit(t *testing.T) {
 		t.Errorf("presence: got %+v, %v, want it offline with a note of 500 bytes", note, err)
 	}
 }
+
+// TestCompleteLeavesWhatComes: a card that somebody writes while Complete does is not lost.
+func TestCompleteLeavesWhatComes(t *testing.T) {
+	const text = `{"name":"Sage","description":"knows"}`
+	for range 200 {
+		dir := filepath.Join(t.TempDir(), "sage")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, _ = card.Complete(dir) // half a card is an error
+		}()
+		if err := os.WriteFile(filepath.Join(dir, card.File), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		<-done
+		if c, err := card.Complete(dir); err != nil || c.Description != "knows" || c.ID == "" {
+			t.Fatalf("got %+v, %v, want what was written, with an id", c, err)
+		}
+	}
+}
