@@ -21,11 +21,11 @@ func newWho(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "who", Short: "List the agents here and at linked hosts",
 		Long: `List the agents of this host, and behind them those of the hosts that are linked with it,
-as NAME@HOST: whether they are there, what they say of it, whether they listen (have a live
-stream open), how much they have not seen, how they learn of what comes, and what they can
-do. With push they are reached at once, with turn-end at the end of their turn, with manual
-when they look, with none nobody is there. Who is out of reach is at a host with which the
-link is down.`,
+as NAME@HOST: whether they are there, what they say of it, since when who is busy or in a
+call is so, whether they listen (have a live stream open), how much they have not seen, how
+they learn of what comes, and what they can do. With push they are reached at once, with
+turn-end at the end of their turn, with manual when they look, with none nobody is there.
+Who is out of reach is at a host with which the link is down.`,
 		Example: `  duo who
   duo who --here
   duo who --host lon --status available`,

@@ -19,7 +19,7 @@ func newPresence(a *app) *cobra.Command {
 them in the inbox, and is shown so to the others. Every command is a sign of life: without
 one, and without a stream, an agent is offline after 30 s, whatever it has said.
 
-Without a word it shows what the others see.`,
+Without a word it shows what the others see, and since when that is so.`,
 		Example: `  duo presence busy --note "in a release until 15:00"
   duo presence available
   duo presence`,
