@@ -1,6 +1,7 @@
 package show
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"strings"
@@ -51,12 +52,14 @@ func Text(e *envelope.Envelope) string {
 	return text(e, sentence.Reader{Is: func(string) bool { return true }})
 }
 
-// text is Text for whoever reads.
+// text is Text for whoever reads. It stands behind the name of the sender, so what has
+// happened is told first: no text can pass for that.
 func text(e *envelope.Envelope, reader sentence.Reader) string {
-	if e.Content != "" {
+	s, ok := reader.Of(e)
+	if !ok || e.Type == envelope.Call && e.Content != "" {
 		return e.Content
 	}
-	s, _ := reader.Of(e)
+	s.Why = cmp.Or(s.Why, e.Content)
 	return s.Text("", func(why string) string { return why })
 }
 

@@ -175,7 +175,9 @@ func TestText(t *testing.T) {
 		"not delivered: too late":       {Type: envelope.System, Event: envelope.EventUndeliverable, Why: "too late"},
 		"joined":                        {Type: envelope.Join},
 		"left: lunch":                   {Type: envelope.Leave, Reason: "lunch"},
-		"bye":                           {Type: envelope.Leave, Content: "bye"},
+		"left: bye":                     {Type: envelope.Leave, Content: "bye"},
+		"joined: blocked you":           {Type: envelope.Join, Content: "blocked you"},
+		"can you look?":                 {Type: envelope.Call, Content: "can you look?"},
 	} {
 		if got := show.Text(&e); got != want {
 			t.Errorf("%s %s: got %q, want %q", e.Type, e.Event, got, want)
