@@ -104,6 +104,9 @@ func TestLinesThatAreNoMessages(t *testing.T) {
 	ask(`{"id":5,"method":"ping"}`, "null -32600")
 	ask(`"`+strings.Repeat("x", 8<<20)+`"`, "null -32600")
 	ask(`{"jsonrpc":"2.0","id":6,"method":"ping"}`+"\r", "6 0")
+	ask(" "+`{"jsonrpc":"2.0","id":7,"method":"ping"}`+"\t ", "7 0")
+	ask(`[{"jsonrpc":"2.0","method":"notifications/initialized"}, {"jsonrpc":"2.0","id":8,"method":"ping"}]`, "8 0")
+	ask(`{"jsonrpc":"2.0","id":9,"method":"ping"}`, "9 0")
 	_ = fromClient.Close()
 	go func() { _, _ = io.Copy(io.Discard, toClient) }()
 	if err := <-served; err != nil {
