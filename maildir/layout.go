@@ -218,16 +218,16 @@ func (h *Home) lock(path string, taken error) (release func() error, err error) 
 // Agents lists the folder names of the agents, sorted. A folder whose name cannot
 // be an agent's is left out.
 func (h *Home) Agents() ([]string, error) {
-	entries, err := os.ReadDir(h.AgentsDir())
-	if err != nil {
-		return nil, fmt.Errorf("list agents: %w", err)
-	}
 	var names []string
-	for _, e := range entries {
+	for e, err := range durable.Entries(h.AgentsDir()) {
+		if err != nil {
+			return nil, fmt.Errorf("list agents: %w", err)
+		}
 		if e.IsDir() && IsAgentFolder(e.Name()) {
 			names = append(names, e.Name())
 		}
 	}
+	slices.Sort(names)
 	return names, nil
 }
 
@@ -239,17 +239,11 @@ func IsAgentFolder(name string) bool {
 // Conversations lists the ids of the conversations, sorted. What is no plain file is
 // left out.
 func (h *Home) Conversations() ([]string, error) {
-	dir, err := os.Open(h.ConversationsDir())
-	if err != nil {
-		return nil, fmt.Errorf("list conversations: %w", err)
-	}
-	defer dir.Close()
-	entries, err := dir.ReadDir(-1)
-	if err != nil {
-		return nil, fmt.Errorf("list conversations: %w", err)
-	}
 	var ids []string
-	for _, e := range entries {
+	for e, err := range durable.Entries(h.ConversationsDir()) {
+		if err != nil {
+			return nil, fmt.Errorf("list conversations: %w", err)
+		}
 		if id, ok := LogID(e.Name()); ok && e.Type().IsRegular() {
 			ids = append(ids, id)
 		}

@@ -435,11 +435,10 @@ func (l *line) finishCuts() {
 // findCuts lists the files of cut lines about which something has to be done.
 func findCuts(home *maildir.Home) map[string][]int {
 	cuts := make(map[string][]int)
-	entries, err := os.ReadDir(home.ConversationsDir())
-	if err != nil {
-		return cuts
-	}
-	for _, e := range entries {
+	for e, err := range durable.Entries(home.ConversationsDir()) {
+		if err != nil {
+			return cuts
+		}
 		if id, n, cut, ok := maildir.ForkID(e.Name()); ok && cut {
 			cuts[id] = append(cuts[id], n)
 			slices.Sort(cuts[id])
