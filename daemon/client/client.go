@@ -34,7 +34,9 @@ var (
 )
 
 const (
-	patience    = 60 * time.Second // for an answer, beyond the wait that the request asks for
+	// patience is for an answer, beyond the wait that the request asks for. It ends before
+	// the client of a model gives up on a tool, after 60 s, and the model says all again.
+	patience    = 45 * time.Second
 	maxProblem  = 1 << 20
 	problemType = "application/problem+json"
 )
