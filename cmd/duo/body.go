@@ -117,12 +117,12 @@ func readBody(cmd *cobra.Command, path string) (string, error) {
 
 func checkBody(cmd *cobra.Command, text string) error {
 	switch {
+	case len(text) > envelope.MaxContent: // first, as it may have been cut in the middle of a letter
+		return api.Errorf(api.TooLarge, "the text is over the limit of %d bytes: put it into a file and say where that is", envelope.MaxContent)
 	case !utf8.ValidString(text):
 		return usage(cmd.CommandPath()+" --help", "the text is not UTF-8")
 	case strings.TrimSpace(text) == "":
 		return usage(cmd.CommandPath()+" --help", "the text is empty")
-	case len(text) > envelope.MaxContent:
-		return api.Errorf(api.TooLarge, "the text is over the limit of %d bytes: put it into a file and say where that is", envelope.MaxContent)
 	}
 	return nil
 }

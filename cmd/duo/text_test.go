@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"syscall"
@@ -11,6 +12,7 @@ import (
 	"github.com/claude-duo/duo/daemon/client"
 	"github.com/claude-duo/duo/daemon/reach"
 	"github.com/claude-duo/duo/maildir/envelope"
+	"github.com/spf13/cobra"
 )
 
 func TestSpan(t *testing.T) {
@@ -43,6 +45,34 @@ func TestRefs(t *testing.T) {
 }
 
 // A reference says which conversation; with another one beside it both must mean the same.
+// A text that is read has to be one, and says of itself what is wrong with it.
+func TestBody(t *testing.T) {
+	for _, step := range []struct {
+		what, text string
+		want       api.Code
+	}{
+		{"a text", "hi\n", ""},
+		{"the longest", strings.Repeat("é", envelope.MaxContent/2), ""},
+		{"one that is longer", strings.Repeat("é", envelope.MaxContent), api.TooLarge},
+		{"no text", "a\xff", api.BadRequest},
+		{"none", " \n", api.BadRequest},
+	} {
+		cmd := new(cobra.Command)
+		cmd.SetIn(strings.NewReader(step.text))
+		text, err := readBody(cmd, "-")
+		if err == nil {
+			err = checkBody(cmd, text)
+		}
+		var refused *api.Error
+		if err != nil && !errors.As(err, &refused) {
+			t.Fatalf("%s: %v", step.what, err)
+		}
+		if err == nil && step.want != "" || err != nil && refused.Code != step.want {
+			t.Errorf("%s: got %v, want %q", step.what, err, step.want)
+		}
+	}
+}
+
 func TestAnswer(t *testing.T) {
 	id := "09154173-c7dd-8dbc-8a45-a3bf3a3821a9"
 	for _, step := range []struct{ to, ref, want string }{
