@@ -69,16 +69,17 @@ func (h *host) refreshAgent(ctx context.Context, name string) {
 }
 
 // refreshFolder is refreshAgent for all but what is in the folder. It reports whether
-// there is a mailbox that can be used.
+// there is a mailbox that can be used, of an agent that is not just being made: who reads
+// its drops has to know its card.
 func (h *host) refreshFolder(name string) bool {
 	if !maildir.IsAgentFolder(name) {
 		return false
 	}
 	err := h.roster.Refresh(name)
+	young := errors.Is(err, roster.ErrYoung)
 	switch {
-	case errors.Is(err, roster.ErrYoung):
+	case young:
 		h.folders.AddAfter(name, youngFolder)
-		return false
 	case err != nil:
 		h.logger.Warn("agent is not read", "agent", name, "err", err)
 	}
@@ -90,7 +91,7 @@ func (h *host) refreshFolder(name string) bool {
 		return false
 	}
 	h.watcher.Agent(name)
-	return true
+	return !young
 }
 
 // What a sweep looks at.
