@@ -54,8 +54,12 @@ func (s Sharing) Shares(ctx context.Context, peer Peer, place blob.Source, sum s
 }
 
 // hasLog reports whether a host has the line seq of a log: the origin has all of them, and
-// another host those until its last agent has left.
+// another host those until its last agent has left. Who has only the name of such a host
+// has none.
 func hasLog(state conv.State, peer Peer, seq int64) bool {
+	if id, known := state.Host(peer.Name); known && id != peer.ID {
+		return false
+	}
 	return state.Origin == peer.ID || slices.ContainsFunc(state.Members, func(m conv.Member) bool {
 		return strings.EqualFold(m.Address.Host, peer.Name) && (m.Present() || seq <= m.Left)
 	})

@@ -50,8 +50,8 @@ func TestSharing(t *testing.T) {
 	attachment := func(s string) []envelope.Attachment {
 		return []envelope.Attachment{{Name: "a", Size: 5, SHA256: sum(s)}}
 	}
-	people := []string{"Atlas@nyc", "Bob@lon", "Eve@ber"}
-	first := &envelope.Envelope{Type: envelope.System, Event: envelope.EventCreate, ID: envelope.NewID(), From: address("Atlas@nyc"), Origin: home.Host.ID}
+	people := []string{"Atlas@nyc", "Bob@lon", "Eve@ber", "Dan@par"}
+	first := &envelope.Envelope{Type: envelope.System, Event: envelope.EventCreate, ID: envelope.NewID(), From: address("Atlas@nyc"), Origin: home.Host.ID, Hosts: map[string]string{"par": "another"}}
 	for _, p := range people {
 		first.Participants = append(first.Participants, address(p))
 	}
@@ -90,6 +90,7 @@ func TestSharing(t *testing.T) {
 		{"ber", 5, "c", files.Refused}, // behind its last one's leave
 		{"lon", 3, "b", files.Refused}, // it has mentioned that itself
 		{"sfo", 2, "a", files.Refused}, // it has not got the log
+		{"par", 2, "a", files.Refused}, // another host had its name
 		{"lon", 2, "b", files.Refused}, // another line's
 		{"lon", 2, "d", files.Refused}, // a text is no mention
 		{"lon", 3, "d", files.Refused},
