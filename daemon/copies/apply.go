@@ -208,6 +208,9 @@ func (s *Service) copyLines(ctx context.Context, origin, id string, lines [][]by
 			return err
 		},
 	})
+	if errors.Is(err, ledger.ErrReplayed) {
+		err = &refusal{err}
+	}
 	if half := len(lines) / 2; errors.As(err, new(*refusal)) && half > 0 {
 		if err := s.copyLines(ctx, origin, id, lines[:half]); err != nil {
 			return err

@@ -3,6 +3,7 @@ package daemontest_test
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -465,6 +466,32 @@ func origins() []lie {
 				}
 			}
 			v.wantUp()
+		}},
+		{"what was said once, again", func(s *scene) {
+			v := s.speak()
+			id := own(s, v)
+			draft := &envelope.Envelope{Type: envelope.Message, Conversation: id, Content: "said by Atlas"}
+			if _, err := s.nyc.as("Atlas").Post(context.Background(), draft); err != nil {
+				s.t.Fatal(err)
+			}
+			var said struct {
+				Sig      string
+				Envelope *envelope.Envelope
+			}
+			v.until("what Atlas says", func(f string) bool {
+				return strings.HasPrefix(f, `{"t":"submit"`) && slices.ContainsFunc(strings.Split(f, "\n"), func(line string) bool {
+					return strings.Contains(line, id) && json.Unmarshal([]byte(line), &said) == nil
+				})
+			})
+			for _, seq := range []int64{2, 3} {
+				e := *said.Envelope
+				e.Seq, e.Signature = seq, said.Sig
+				v.lines(id, s.line(&e))
+			}
+			v.wantUp()
+			if n := len(validLines(s.nyc.home().LogPath(id))); n != 2 {
+				s.t.Errorf("got %d lines, want the first and what Atlas has said", n)
+			}
 		}},
 		{"another host by the name of a peer", func(s *scene) {
 			v := s.speak()

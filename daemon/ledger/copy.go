@@ -20,6 +20,10 @@ import (
 // a log of this host.
 var ErrReplica = errors.New("another host is the origin of the conversation")
 
+// ErrReplayed means that an origin gives another number to what the host of its author has
+// signed once, and says so again.
+var ErrReplayed = errors.New("its author has said it once")
+
 // ForkError tells that two logs of one conversation have different lines under one seq.
 type ForkError struct {
 	Conversation string
@@ -137,6 +141,13 @@ func (l *Ledger) createCopy(ctx context.Context, c Copy, lines []Stored) (conv.S
 	if err := c.check(conv.State{}, lines); err != nil {
 		return conv.State{}, err
 	}
+	said := make(map[string]int64)
+	for _, line := range lines {
+		if err := once(line.Envelope, func(id string, _, _ int64) (int64, error) { return said[id], nil }); err != nil {
+			return conv.State{}, err
+		}
+		said[line.Envelope.ID] = line.Envelope.Seq
+	}
 	if err := convlog.CreateCopy(l.home.LogPath(c.Conversation), c.Lines); err != nil && !errors.Is(err, fs.ErrExist) {
 		return conv.State{}, err
 	}
@@ -220,6 +231,9 @@ func (c *conversation) compare(tx *convlog.Tx, lines []Stored) error {
 func (c *conversation) addCopies(tx *convlog.Tx, lines []Stored) (added []Stored, err error) {
 	for _, line := range lines {
 		e := line.Envelope
+		if err := once(e, tx.Find); err != nil {
+			return added, err
+		}
 		if err := tx.AddCopy(line.Bytes, e.ID, e.Timestamp); err != nil {
 			return added, err
 		}
@@ -227,6 +241,22 @@ func (c *conversation) addCopies(tx *convlog.Tx, lines []Stored) (added []Stored
 		added = append(added, Stored{Envelope: e, Bytes: tx.Line()})
 	}
 	return added, nil
+}
+
+// once refuses a line that its author's host has signed where it stands in the log already,
+// or in front of one that its author had seen. Find is that of convlog.Tx.
+func once(e *envelope.Envelope, find func(id string, after, since int64) (int64, error)) error {
+	if e.Signature == "" || e.After == nil {
+		return nil
+	}
+	if *e.After >= e.Seq {
+		return fmt.Errorf("line %d was said behind line %d: %w", e.Seq, *e.After, ErrReplayed)
+	}
+	seq, err := find(e.ID, *e.After, 0)
+	if err == nil && seq > 0 {
+		err = fmt.Errorf("line %d stands as line %d already: %w", e.Seq, seq, ErrReplayed)
+	}
+	return err
 }
 
 // apply takes a line into the state. On a replica, what a line has adopted stood in

@@ -117,15 +117,18 @@ func TestCopySyncsOnce(t *testing.T) {
 }
 
 // TestCopyRefuses: nothing of what is refused reaches the log.
+func edit(t *testing.T, line []byte, old, new string) []byte {
+	t.Helper()
+	if !bytes.Contains(line, []byte(old)) {
+		t.Fatalf("%s has no %s", line, old)
+	}
+	return bytes.Replace(line, []byte(old), []byte(new), 1)
+}
+
 func TestCopyRefuses(t *testing.T) {
 	origin, id, lines := original(t, numbered("message ", 4)...)
 	other, otherID, otherLines := original(t, "elsewhere")
-	edit := func(line []byte, old, new string) []byte {
-		if !bytes.Contains(line, []byte(old)) {
-			t.Fatalf("%s has no %s", line, old)
-		}
-		return bytes.Replace(line, []byte(old), []byte(new), 1)
-	}
+	edit := func(line []byte, old, new string) []byte { return edit(t, line, old, new) }
 	one := func(line []byte) [][]byte { return [][]byte{line} }
 	for name, test := range map[string]struct {
 		origin *books
@@ -159,6 +162,39 @@ func TestCopyRefuses(t *testing.T) {
 			}
 			b.mustTake(origin, id, lines)
 		})
+	}
+}
+
+// TestCopyOfWhatWasSaidOnce: an origin cannot say again what somebody's host has signed,
+// nor before what that one had seen.
+func TestCopyOfWhatWasSaidOnce(t *testing.T) {
+	origin, id, lines := original(t, "hello")
+	signed := func(seq, after int64) []byte {
+		e := &envelope.Envelope{
+			Seq: seq, ID: envelope.NamedID("yes"), Type: envelope.Message, From: envelope.Address{Name: "b", Host: "lon"}, Conversation: id,
+			Timestamp: 1739654400000, After: envelope.Int(after), Content: "yes", Signature: "c2ln",
+		}
+		return e.Append(nil)
+	}
+	hello := edit(t, lines[1], `"seq":2`, `"seq":4`)
+	for name, test := range map[string]struct {
+		lines [][]byte
+		want  int // of them are taken
+	}{
+		"at once":            {[][]byte{lines[0], lines[1], signed(3, 1), signed(4, 1)}, 3},
+		"behind another one": {[][]byte{lines[0], lines[1], signed(3, 1), hello, signed(5, 1)}, 4},
+		"too early":          {[][]byte{lines[0], signed(2, 2)}, 1},
+	} {
+		whole := newBooks(t, ledger.Options{})
+		wantError(t, name+": Copy", whole.take(origin, id, test.lines), ledger.ErrReplayed)
+		b := newBooks(t, ledger.Options{})
+		for i, line := range test.lines[:test.want] {
+			if err := b.take(origin, id, [][]byte{line}); err != nil {
+				t.Fatalf("%s: line %d: %v", name, i+1, err)
+			}
+		}
+		wantError(t, name+": the last line", b.take(origin, id, test.lines[test.want:]), ledger.ErrReplayed)
+		b.wantCopy(id, test.lines[:test.want])
 	}
 }
 
