@@ -45,7 +45,7 @@ func (s *Server) pageAddress() (string, error) {
 	case s.Home.Config.HTTP.Listen == maildir.Off:
 		return "", api.Errorf(api.BadConfig, "the page has no address: http.listen is off").WithNext("duo config set http.listen 127.0.0.1:7600")
 	case address == "":
-		return "", api.Errorf(api.Busy, "the page has no address: another program listens at %s", s.Home.Config.HTTP.Listen).WithNext("duo config set http.listen 127.0.0.1:7600")
+		return "", api.Errorf(api.Busy, "the page has no address: another program listens at %s", s.Home.Config.HTTP.Listen).WithNext("duo config set http.listen 127.0.0.1:0")
 	}
 	if at, err := netip.ParseAddrPort(address); err == nil && at.Addr().IsUnspecified() {
 		_, port, _ := net.SplitHostPort(address)

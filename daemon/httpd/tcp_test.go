@@ -185,7 +185,8 @@ func (o *outside) raw(request string) string {
 	return strings.TrimSpace(status)
 }
 
-// TestPortIsTaken: the status tells why nobody is let in over TCP, for as long as that is so.
+// TestPortIsTaken: the status tells why nobody is let in over TCP, for as long as that is so,
+// and who asks for the page is told of an address that nobody has.
 func TestPortIsTaken(t *testing.T) {
 	other, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -196,6 +197,11 @@ func TestPortIsTaken(t *testing.T) {
 	status := get[api.Status](h, "GET /v1/status", "")
 	if status.HTTP != "" || len(status.Problems) != 1 || !strings.Contains(status.Problems[0], other.Addr().String()) {
 		t.Errorf("taken: got %s, want a problem with %s", daemontest.JSON(status), other.Addr())
+	}
+	const free = "duo config set http.listen 127.0.0.1:0"
+	var refused *api.Error
+	if _, err := h.As("").NewLogin(t.Context(), false); !errors.As(err, &refused) || refused.Next != free {
+		t.Errorf("a link to the page: got %v, want an error and then %s", err, free)
 	}
 	if testing.Short() {
 		return
