@@ -177,7 +177,7 @@ func (im *Import) plan(s *staged) (Plan, error) {
 		p.Deed, p.Lines, p.have = Extend, s.lines-have, have
 		forged, err := im.forged(came, have)
 		if forged > 0 {
-			p.Deed, p.Lines, p.Why = Refuse, 0, fmt.Sprintf("line %d is by an agent of this host, and not signed by it", forged)
+			p.Deed, p.Lines, p.Why = Refuse, 0, fmt.Sprintf("line %d is by an agent of this host, which has not said it", forged)
 		}
 		return p, err
 	}
@@ -185,22 +185,25 @@ func (im *Import) plan(s *staged) (Plan, error) {
 }
 
 // forged returns the first line behind one that an agent of this host is to have said in a
-// conversation of another host, and has not: this host signs what its agents say there.
+// conversation of another host, and has not: this host signs what its agents say there,
+// each of it once.
 func (im *Import) forged(came *convlog.Reader, behind int64) (seq int64, err error) {
 	keys, err := identity.ReadKeys(im.Home)
 	if err != nil {
 		return 0, err
 	}
 	var state conv.State
+	said := make(map[string]bool)
 	scan := came.Scan(convlog.Pos{})
 	for nextValid(scan) {
 		e := decode(scan.Line())
 		state = state.Apply(e)
 		id, _ := state.Host(e.From.Host)
 		ours := id == im.Home.Host.ID || e.From.Host == im.Home.Host.Name
-		if e.Seq > behind && ours && !keys.VerifyText(e.Signed(), e.Signature) {
+		if e.Seq > behind && ours && (said[e.ID] || !keys.VerifyText(e.Signed(), e.Signature)) {
 			return e.Seq, nil
 		}
+		said[e.ID] = said[e.ID] || ours
 	}
 	return 0, scan.Err()
 }

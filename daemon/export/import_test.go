@@ -663,6 +663,8 @@ func TestImportSpeaksForNobodyHere(t *testing.T) {
 			ID: envelope.NewID(), Type: envelope.Message, From: lon.Address("Bob"), Content: content, After: envelope.Int(1),
 		}
 	}
+	again := bob("hi")
+	again.ID = envelope.NamedID("join")
 	for what, c := range map[string]struct {
 		last *envelope.Envelope
 		sign bool
@@ -670,12 +672,13 @@ func TestImportSpeaksForNobodyHere(t *testing.T) {
 	}{
 		"an agent of the origin": {&envelope.Envelope{Content: "hi"}, false, export.Extend},
 		"ours, signed":           {bob("hi"), true, export.Extend},
+		"ours, said before":      {again, true, export.Refuse},
 		"ours, not signed":       {bob("hi"), false, export.Refuse},
 		"the end of a call":      {&envelope.Envelope{Type: envelope.System, Event: envelope.EventClose, From: lon.Address("Bob"), Reason: "agreed", Auto: true}, false, export.Refuse},
 		"ours, in other letters": {&envelope.Envelope{Content: "hi", From: envelope.Address{Name: "bOB", Host: "lon"}, Signature: "c2ln"}, false, export.Refuse},
 		"ours, by another name":  {&envelope.Envelope{Content: "hi", From: envelope.Address{Name: "Bob", Host: "london"}}, false, export.Refuse},
 	} {
-		join := &envelope.Envelope{Type: envelope.Join, From: lon.Address("Bob"), Hosts: map[string]string{"lon": lon.Host.ID, "london": lon.Host.ID}}
+		join := &envelope.Envelope{ID: again.ID, Type: envelope.Join, From: lon.Address("Bob"), Hosts: map[string]string{"lon": lon.Host.ID, "london": lon.Host.ID}}
 		id, lines := talk(t, nyc, what, []string{"Atlas"}, join)
 		early := valid(t, nyc, id)
 		last := c.last
