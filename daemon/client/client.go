@@ -189,6 +189,9 @@ func problem(resp *http.Response) error {
 	if strings.HasPrefix(resp.Header.Get("Content-Type"), problemType) && json.Unmarshal(data, &p) == nil && p.Code != "" {
 		return p.Error()
 	}
+	if resp.StatusCode == http.StatusRequestHeaderFieldsTooLarge { // which net/http says itself
+		return api.Errorf(api.TooLarge, "what was asked for is too long")
+	}
 	return api.Errorf(api.Internal, "the daemon answered %s: %s", resp.Status, strings.TrimSpace(string(data)))
 }
 

@@ -106,8 +106,12 @@ func TestRequests(t *testing.T) {
 
 func TestProblemsBecomeErrors(t *testing.T) {
 	socket, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/v1/status" {
+		switch {
+		case r.URL.Path == "/v1/status":
 			http.Error(w, "what?", http.StatusTeapot)
+			return
+		case strings.HasSuffix(r.URL.Path, "/long"):
+			http.Error(w, "431", http.StatusRequestHeaderFieldsTooLarge) // as net/http answers itself
 			return
 		}
 		e := api.Errorf(api.AgentNotFound, "no agent named %q", "Bob").WithNear([]string{"Bo"}).WithNext("duo who")
@@ -126,6 +130,8 @@ func TestProblemsBecomeErrors(t *testing.T) {
 	if client.Unreachable(err) {
 		t.Error("an answer that is no problem is called unreachable")
 	}
+	_, err = c.Find(t.Context(), "long")
+	wantCode(t, err, api.TooLarge)
 }
 
 func TestNoDaemonAndBrokenConnections(t *testing.T) {
