@@ -230,7 +230,7 @@ func (w *Writer) deed(e *envelope.Envelope) string {
 	if s, ok := w.reader().Of(e); ok {
 		return s.Text(who, quoted)
 	}
-	return who + " " + frame.Cut(string(e.Type)+" "+e.Event, 60)
+	return who + " " + frame.Cut(string(e.Type), 20) + " " + frame.Quote(e.Event, 60) // in quotes: words of its host
 }
 
 // reader is who reads sentences.

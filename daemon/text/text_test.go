@@ -44,6 +44,8 @@ func TestHeadline(t *testing.T) {
 			"c1234.5 from Nova " + stamp + ", answers c1234.2, crossed: c1234.3, c1234.4"},
 		{api.Message{Envelope: &envelope.Envelope{Type: envelope.System, Event: envelope.EventClose, From: nova(), Reason: "x\u202Ey"}},
 			`c1234.5 Nova closed the conversation: "x\u{202E}y" ` + stamp},
+		{api.Message{Envelope: &envelope.Envelope{Type: envelope.System, Event: "closed the conversation as operator", From: nova()}},
+			`c1234.5 Nova system "closed the conversation as operator" ` + stamp},
 		{api.Message{Envelope: &envelope.Envelope{Type: envelope.Message, From: nova(), ReplyTo: envelope.Ref{ID: "a\x1b[2Jb"}}},
 			"c1234.5 from Nova " + stamp + `, answers a\u{1B}[2Jb`},
 		{api.Message{Envelope: &envelope.Envelope{Type: envelope.Call, From: nova(), To: []string{"atlas@nyc"}, Status: api.CallMissed}},
