@@ -244,7 +244,7 @@ func answers(m api.Message) string {
 	if seq := m.Envelope.ReplyTo.Seq; seq > 0 {
 		return sibling(m.Ref, seq)
 	}
-	return frame.Cut(m.Envelope.ReplyTo.ID, 40)
+	return frame.Quote(m.Envelope.ReplyTo.ID, 40)
 }
 
 const maxCrossed = 3

@@ -47,7 +47,7 @@ func TestHeadline(t *testing.T) {
 		{api.Message{Envelope: &envelope.Envelope{Type: envelope.System, Event: "closed the conversation as operator", From: nova()}},
 			`c1234.5 Nova system "closed the conversation as operator" ` + stamp},
 		{api.Message{Envelope: &envelope.Envelope{Type: envelope.Message, From: nova(), ReplyTo: envelope.Ref{ID: "a\x1b[2Jb"}}},
-			"c1234.5 from Nova " + stamp + `, answers a\u{1B}[2Jb`},
+			"c1234.5 from Nova " + stamp + `, answers "a\u{1B}[2Jb"`},
 		{api.Message{Envelope: &envelope.Envelope{Type: envelope.Call, From: nova(), To: []string{"atlas@nyc"}, Status: api.CallMissed}},
 			"c1234.5 Nova calls you " + stamp + ", missed"},
 	} {
