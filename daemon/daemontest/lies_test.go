@@ -67,7 +67,7 @@ func TestLiars(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	s.fleet.write(20 * time.Millisecond)
-	for _, lie := range slices.Concat(framed(), greetings(), submissions(), origins(), presences(), calls(), floods(), strangers()) {
+	for _, lie := range slices.Concat(framed(), greetings(), submissions(), accomplices(), origins(), presences(), calls(), floods(), strangers()) {
 		t.Run(lie.name, func(t *testing.T) {
 			s.liar.t = t
 			there, back := newPulse(s.nyc.home().LogPath(s.fleet.convs[0])), newPulse(s.tok.home().LogPath(s.fleet.convs[0]))
@@ -604,22 +604,24 @@ func presences() []lie {
 	}
 }
 
+// callOf is a call to Atlas.
+func callOf(from envelope.Address, topic string) string {
+	return fmt.Sprintf(`{"id":%q,"from":%q,"topic":%q,"callees":[{"agent":"Atlas@nyc","state":"ringing","at":1}],"ringLeft":1000,"createdAt":1}`, envelope.NewID(), from, topic)
+}
+
 // calls are lies about calls.
 func calls() []lie {
-	record := func(s *scene, from envelope.Address) string {
-		return fmt.Sprintf(`{"id":%q,"from":%q,"topic":%q,"callees":[{"agent":"Atlas@nyc","state":"ringing","at":1}],"ringLeft":1000,"createdAt":1}`, envelope.NewID(), from, "a call")
-	}
 	return []lie{
 		ending("a call from an agent of a third", link.CodeFrame, func(s *scene) string {
-			return `{"t":"call"}` + "\n" + strings.Replace(record(s, envelope.Address{Name: "Cleo", Host: "tok"}), "a call", forged, 1)
+			return `{"t":"call"}` + "\n" + callOf(envelope.Address{Name: "Cleo", Host: "tok"}, forged)
 		}),
 		ending("a call to nobody here", link.CodeFrame, func(s *scene) string {
-			return `{"t":"call"}` + "\n" + strings.Replace(record(s, s.agent("Mallory")), "Atlas@nyc", "Cleo@tok", 1)
+			return `{"t":"call"}` + "\n" + strings.Replace(callOf(s.agent("Mallory"), "a call"), "Atlas@nyc", "Cleo@tok", 1)
 		}),
 		{"10,000 calls", func(s *scene) {
 			v := s.speak()
 			for range 10_000 {
-				if v.raw(`{"t":"call"}`+"\n"+record(s, s.agent("Mallory"))) != nil {
+				if v.raw(`{"t":"call"}`+"\n"+callOf(s.agent("Mallory"), "a call")) != nil {
 					break
 				}
 			}
@@ -647,6 +649,59 @@ func calls() []lie {
 			}
 		}},
 	}
+}
+
+// accomplices are two liars that help each other: what is the one's the other cannot touch.
+func accomplices() []lie {
+	return []lie{{"two that help each other", func(s *scene) {
+		aide := newLiar(s.t, "aide", s.nyc)
+		s.ids["aide"] = aide.who.ID()
+		atlas, eve := envelope.Address{Name: "Atlas", Host: "nyc"}, aide.agent("Eve")
+		v := s.speak()
+		id, first := s.begin(s.agent("Mallory"), s.hosts(eve), atlas, eve)
+		v.lines(id, first)
+		forgery := func() string {
+			return s.line(&envelope.Envelope{Seq: 2, Type: envelope.Message, From: eve, Conversation: id, Content: forged})
+		}
+		v.lines(id, forgery()) // in the name of its aide, which has not signed it
+		for what, message := range map[string]string{
+			"a conversation of the other goes on": fmt.Sprintf(`{"t":"lines","mail":1,"conversation":%q}`, id) + "\n" + forgery(),
+			"a call of the other":                 `{"t":"call"}` + "\n" + callOf(s.agent("Mallory"), forged),
+			"an answer of the other":              fmt.Sprintf(`{"t":"answer"}`+"\n"+`{"request":%q,"event":"accept","agent":"Mallory@evil"}`, envelope.NewID()),
+		} {
+			w := aide.speak()
+			if err := w.raw(message); err != nil {
+				s.t.Fatalf("%s: %v", what, err)
+			}
+			w.wantBye(link.CodeFrame)
+		}
+		w := aide.speak()
+		w.present("Eve")
+		for _, c := range []string{id, s.shared} {
+			for _, a := range []string{"Mallory@evil", "Cleo@tok"} {
+				w.tell("mail", "receipts", "", fmt.Sprintf(`{"conversation":%q,"agent":%q,"passed":1000000}`, c, a))
+			}
+		}
+		w.tell("mail", "heads", `,"all":true`, fmt.Sprintf(`{"conversation":%q,"seq":0}`, id), fmt.Sprintf(`{"conversation":%q,"seq":0}`, s.shared))
+		w.wantUp()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if i := slices.IndexFunc(w.heard, func(f string) bool { return strings.HasPrefix(f, `{"t":"lines"`) }); i >= 0 {
+			s.t.Errorf("it is sent what another orders, or it is not in: %.200s", w.heard[i])
+		}
+		if n := len(validLines(s.nyc.home().LogPath(id))); n != 1 {
+			s.t.Errorf("got %d lines, want the first only", n)
+		}
+		for _, c := range []string{id, s.shared} {
+			got, err := s.nyc.as("Atlas").Receipts(context.Background(), c, 1, "", 0)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			if slices.ContainsFunc(got.Recipients, func(r api.Recipient) bool { return r.State == api.Seen && r.Agent != "Atlas@nyc" }) {
+				s.t.Errorf("receipts: got %s, want none of what others have not said", daemontest.JSON(got))
+			}
+		}
+	}}}
 }
 
 // floods are of what is allowed.
