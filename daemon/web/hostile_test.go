@@ -139,7 +139,7 @@ func TestForeignLines(t *testing.T) {
 		{`"from":"Nova@nyc","type":"message","content":"at the end","timestamp":8639999999999999,"replyTo":"x"`, "at the end"},
 		{`"from":"Nova@nyc","type":"system","event":"__proto__","timestamp":9007199254740991`, "__proto__"},
 		{`"from":"Nova@nyc","type":"system","event":"toString","reason":"a method","timestamp":9007199254740991`, "a method"},
-		{`"from":"Nova@nyc","type":"system","event":"standing","status":"constructor","participants":["Atlas@nyc"],"until":9007199254740991,"timestamp":9007199254740991`, "changed the standing of"},
+		{`"from":"Nova@nyc","type":"system","event":"standing","status":"constructor","participants":["Atlas@nyc"],"until":9007199254740991,"timestamp":9007199254740991`, "changed what"},
 		{`"from":"Nova@nyc","type":"message","content":"files","timestamp":9007199254740991,"attachments":[{"name":""},{"name":"a/../b","sha256":"../status","mediaType":"<b>"}]`, "files"},
 		{`"from":"Nova@nyc","type":"system","event":"close","timestamp":9007199254740991`, "closed"},
 	}
