@@ -645,6 +645,9 @@ func (r *Router) store(actor Actor, e *envelope.Envelope, only func(conv.State) 
 	if err != nil {
 		return Outcome{}, err
 	}
+	if e.Type == envelope.Message {
+		r.link(actor, e.Conversation)
+	}
 	if result.Duplicate { // else it is stamped, and shared
 		e.Seq = result.Seq
 	} else if folds {
@@ -715,13 +718,18 @@ func (r *Router) setCurrent(actor Actor, conversation string) {
 }
 
 // enter links an agent with a conversation that it has begun, and makes that its current
-// one. Delivery makes the link too, but later, and consent asks whom the agent has written
-// to.
+// one.
 func (r *Router) enter(actor Actor, conversation string) {
+	r.link(actor, conversation)
+	r.setCurrent(actor, conversation)
+}
+
+// link links an agent with a conversation in which it has said something. Delivery makes
+// the link too, but perhaps later, and consent asks whom the agent has written to.
+func (r *Router) link(actor Actor, conversation string) {
 	if err := mailbox.At(r.home.AgentDir(actor.Agent.Name)).Link(conversation); err != nil {
 		r.logger.Warn("conversation is not linked yet", "agent", actor.Agent.Name, "conv", conversation, "err", err)
 	}
-	r.setCurrent(actor, conversation)
 }
 
 // Conversation resolves a reference or an id.

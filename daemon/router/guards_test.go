@@ -305,8 +305,14 @@ func TestKnownAtOnce(t *testing.T) {
 	if _, err := h.As("").Register(t.Context(), api.Register{Name: "Nova", Accepts: &known}); err != nil {
 		t.Fatal(err)
 	}
-	for _, other := range others {
-		h.Post("Nova", &draft{To: people(other), Content: "hi"})
+	for i, other := range others {
+		if i%2 == 0 {
+			h.Post("Nova", &draft{To: people(other), Content: "hi"})
+		} else { // in what somebody else has begun
+			id := h.Post(other, &draft{Type: envelope.Create, Topic: "anybody?", Open: true}).Conversation.ID
+			h.Post("Nova", &draft{Type: envelope.Join, Conversation: id})
+			h.send("Nova", id, "hi")
+		}
 		if _, err := h.As(other).Call(t.Context(), &draft{Type: envelope.Call, To: people("Nova")}); err != nil {
 			t.Errorf("%s answers with a call: %v", other, err)
 		}
