@@ -238,7 +238,7 @@ func (h *host) open(opts Options) error {
 	})
 	h.operator = operator.New(operator.Parts{
 		Home: h.home, Ledger: h.ledger, Roster: h.roster, Router: h.router, Book: standings,
-		HostID: h.router.HostID, Shared: h.copies.Shared, Logger: h.logger, Now: time.Now,
+		HostID: h.router.HostID, Shared: h.copies.Shared, Settle: h.desk.Settle, Logger: h.logger, Now: time.Now,
 	})
 	if err := h.openPeers(); err != nil {
 		return errors.Join(err, x.Close())

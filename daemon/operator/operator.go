@@ -40,6 +40,9 @@ type Parts struct {
 	HostID func(name string) (id string, ok bool)
 	// Shared lists the conversations of this host that concern another one.
 	Shared func(host string) []string
+	// Settle waits, for a bounded time, until agents are linked with the conversations that
+	// they are in.
+	Settle func(ctx context.Context)
 	Logger *slog.Logger
 	Now    func() time.Time
 }
@@ -86,7 +89,9 @@ func (o *Operator) Give(ctx context.Context, name string, ask api.Standing) (env
 	}
 	if changed { // committed; what follows can be done again
 		o.Logger.Info("agent has another standing", "agent", agent.String(), "standing", s.Word, "id", s.Change)
-		o.tell(context.WithoutCancel(ctx), s) // though nobody waits for it any more
+		ctx := context.WithoutCancel(ctx) // though nobody waits for it any more
+		o.Settle(ctx)
+		o.tell(ctx, s)
 	}
 	return agent, nil
 }

@@ -457,6 +457,24 @@ func TestStandingsAreWrittenDown(t *testing.T) {
 	h.wantLines("and back", in, "1 create of Atlas", "2 muted of human!", "3 none of human!")
 }
 
+// TestStandingsReachWhatHasJustBegun: also the conversation into which an agent has just been
+// brought is told of its standing.
+func TestStandingsReachWhatHasJustBegun(t *testing.T) {
+	var others []string
+	for i := range 40 { // whom delivery comes to first
+		others = append(others, fmt.Sprintf("Agent%d", i))
+	}
+	others = append(others, "Nova")
+	h := newHost(t, append(others, "Atlas")...)
+	for range 5 {
+		for _, word := range []string{"muted", "none"} {
+			id := h.create("Atlas", others...)
+			h.stand("Nova", word, "")
+			h.wantLines(word, id, "1 create of Atlas", "2 "+word+" of human!")
+		}
+	}
+}
+
 // TestStandingsLast: a standing is there after a restart, and whatever the agent does.
 func TestStandingsLast(t *testing.T) {
 	ctx := context.Background()
