@@ -282,6 +282,6 @@ func TestRetries(t *testing.T) {
 	h.Drop("Vega", filepath.Base(inbox.Failed[0].File), strings.Replace(string(data), `"content":""`, `"content":"by hand"`, 1))
 	daemontest.Eventually(t, func() (bool, string) {
 		got := texts(answers(h, id, "Vega"))
-		return len(got) == 2 && got[1] == "by hand", fmt.Sprintf("answers: %q, want one by hand", got)
+		return len(got) > 1 && got[1] == "by hand", fmt.Sprintf("answers: %q, want one by hand", got)
 	})
 }
