@@ -62,6 +62,9 @@ func (a *app) isMe(address envelope.Address) bool {
 	return a.self != nil && a.opened != nil && address.Same(a.opened.Address(a.self.Name))
 }
 
+// isMine reports whether the agent that this run acts as has written a line itself.
+func (a *app) isMine(e *envelope.Envelope) bool { return a.isMe(e.From) && e.By(e.From) }
+
 // placeOf is what names a message to the daemon: its line, or the call that it tells of.
 func placeOf(m api.Message) api.Place {
 	if m.Envelope.Seq == 0 {
@@ -74,7 +77,7 @@ func placeOf(m api.Message) api.Place {
 func (a *app) seen(ctx context.Context, messages []api.Message) error {
 	places := make([]api.Place, 0, len(messages))
 	for _, m := range messages {
-		if !a.isMe(m.Envelope.From) {
+		if !a.isMine(m.Envelope) {
 			places = append(places, placeOf(m))
 		}
 	}

@@ -182,7 +182,7 @@ func (w *watching) mine(m api.Message) (bool, error) {
 // acts reports whether a line is one that is marked seen when it was printed.
 func (w *watching) acts(m api.Message) bool {
 	kept := m.Envelope.Seq > 0 || m.Envelope.Request != ""
-	return !w.opts.peek && !w.opts.all && kept && !w.app.isMe(m.Envelope.From)
+	return !w.opts.peek && !w.opts.all && kept && !w.app.isMine(m.Envelope)
 }
 
 // fresh reports whether a line was not printed yet, and notes that it is now. A stream

@@ -170,7 +170,7 @@ func (a *Attendant) listen(ctx context.Context, opened func()) error {
 		case e.Seq == 0 && e.Type == envelope.Call:
 			a.queue.Add(callMark + e.Request)
 		case e.Seq == 0:
-		case e.From.Same(a.Agent):
+		case e.By(a.Agent):
 			a.asked.note(e)
 		default:
 			if err := stream.Confirm(place(e), api.Delivered); err != nil {

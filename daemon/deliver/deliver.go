@@ -379,7 +379,7 @@ func enters(e *envelope.Envelope, a envelope.Address) bool {
 
 // concerns reports whether the line is something that the agent is to be shown.
 func concerns(e *envelope.Envelope, a envelope.Address) bool {
-	if e.From.Same(a) && e.Event != envelope.EventUndeliverable && e.Event != envelope.EventRestored {
+	if e.By(a) {
 		return false
 	}
 	switch e.Type {

@@ -207,7 +207,7 @@ func (s *Stream) takes(id string, e *envelope.Envelope, state conv.State) bool {
 	if e.Type == "" { // no envelope
 		return false
 	}
-	if e.From.Same(s.agent) && !s.filter.Own && e.Event != envelope.EventUndeliverable && e.Event != envelope.EventRestored {
+	if e.By(s.agent) && !s.filter.Own {
 		return false
 	}
 	if m, ok := state.Member(s.agent); ok && !m.At(e.Seq) {

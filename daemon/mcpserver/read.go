@@ -101,7 +101,7 @@ func (c *call) see(shown []api.Message) {
 	var places []api.Place
 	var messages []api.Message
 	for _, m := range shown {
-		if c.as.Is(m.Envelope.From) {
+		if c.as.Wrote(m.Envelope) {
 			continue
 		}
 		messages = append(messages, m)

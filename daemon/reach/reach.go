@@ -104,6 +104,9 @@ func (h *Host) Is(address envelope.Address) bool {
 	return h.Agent != "" && address.Same(h.Home.Address(h.Agent))
 }
 
+// Wrote reports whether the agent has said or done itself what a line tells.
+func (h *Host) Wrote(e *envelope.Envelope) bool { return h.Is(e.From) && e.By(e.From) }
+
 // Placed reports whether the agent is the caller of a call.
 func (h *Host) Placed(r api.Request) bool {
 	address, err := envelope.ParseAddress(r.From)

@@ -167,6 +167,12 @@ func (e *Envelope) Validate() error {
 	return e.Check(MaxLine)
 }
 
+// By reports whether an agent has said or done itself what a line tells. What a host says in
+// its name, as that something was not delivered, is news to the agent as to others.
+func (e *Envelope) By(agent Address) bool {
+	return e.From.Same(agent) && e.Event != EventUndeliverable && e.Event != EventRestored
+}
+
 // Check checks the limits of one field after the other, and content against
 // maxContent bytes. It asks nothing of fields that are absent, so it suits
 // drafts. Errors wrap ErrInvalid.
