@@ -222,7 +222,7 @@ func (s *Service) copyLines(ctx context.Context, origin, id string, lines [][]by
 	}
 	s.Learn(id, state)
 	if s.Copied != nil {
-		s.Copied(id, stored)
+		s.Copied(origin, id, stored)
 	}
 	return nil
 }

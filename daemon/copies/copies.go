@@ -34,7 +34,7 @@ type Parts struct {
 	Check func(origin, conversation string, state conv.State, lines []ledger.Stored) error
 	// Copied is told of lines that are in the replica, on disk, perhaps again. The lines
 	// are acknowledged when it returns. It may be nil.
-	Copied func(conversation string, lines []ledger.Stored)
+	Copied func(origin, conversation string, lines []ledger.Stored)
 	// Sign signs with the key of this host; without it no log is given back to it.
 	Sign func(message []byte) []byte
 	// Signed reports whether a host, by its id, has signed a message. It may be this one.

@@ -129,7 +129,7 @@ func (h *host) open() {
 			}
 			return check(id, state, lines)
 		},
-		Copied: func(_ string, lines []ledger.Stored) {
+		Copied: func(_, _ string, lines []ledger.Stored) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			for _, l := range lines {

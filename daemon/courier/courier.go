@@ -306,14 +306,18 @@ func (c *Courier) wake(host string) {
 }
 
 // Copied is told of lines that are in the copy of a log here, on disk: what waits to be
-// sent for them waits no more.
-func (c *Courier) Copied(conversation string, lines []ledger.Stored) {
-	boxes := c.allBoxes()
-	for _, line := range lines {
-		e := line.Envelope
-		for _, b := range boxes {
-			c.arrived(b, e.ID, place{Conversation: conversation, Seq: e.Seq})
-			if e.Event == envelope.EventUndeliverable {
+// sent to its origin for them waits no more. Lines of others say nothing of that.
+func (c *Courier) Copied(origin, conversation string, lines []ledger.Stored) {
+	c.mu.Lock()
+	b := c.boxes[origin]
+	c.mu.Unlock()
+	if b != nil {
+		p, _ := c.Book.ByID(origin)
+		for _, line := range lines {
+			switch e := line.Envelope; {
+			case e.From.Host == c.Home.Host.Name:
+				c.arrived(b, e.ID, place{Conversation: conversation, Seq: e.Seq})
+			case e.From.Host == p.Name && e.Event == envelope.EventUndeliverable:
 				c.arrived(b, e.About, place{})
 			}
 		}

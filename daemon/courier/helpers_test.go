@@ -250,7 +250,7 @@ func (h *host) copy(origin, id string, lines ...[]byte) error {
 		return h.courier.Check(origin, id, s, fresh)
 	}})
 	if err == nil {
-		h.courier.Copied(id, stored)
+		h.courier.Copied(origin, id, stored)
 	}
 	return err
 }

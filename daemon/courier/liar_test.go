@@ -376,6 +376,34 @@ func TestRefusalsOfOthers(t *testing.T) {
 	})
 }
 
+// TestLinesOfOthers: what waits for one host goes when that one has it or refuses it, and
+// nobody else can say so.
+func TestLinesOfOthers(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nyc, lon, _ := two(t)
+		par := newHost(t, "par", "Carol")
+		pair(t, nyc, par)
+		pair(t, lon, par)
+		id := nyc.create("Atlas", []string{"Bob@lon", "Carol@par"}, lon)
+		own := par.create("Carol", []string{"Bob@lon"}, lon)
+		e := lon.say("Bob", &draft{Conversation: id, Content: "for nyc"}).Envelope
+		take := func(origin *host, in string, seq int64, e draft) {
+			e.Seq, e.Timestamp, e.From, e.Conversation, e.After = seq, 1, par.address("Carol"), in, envelope.Int(1)
+			e.Signature = base64.StdEncoding.EncodeToString(par.me.Sign(e.Signed()))
+			if err := lon.copy(origin.me.ID(), in, e.Append(nil)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		no := draft{ID: envelope.NewID(), Type: envelope.System, Event: envelope.EventUndeliverable, To: []string{"Bob@lon"}, About: e.ID, Why: "ha"}
+		same := draft{ID: e.ID, Type: envelope.Message, Content: "ha"}
+		take(par, own, 2, same)
+		take(par, own, 3, no)
+		take(nyc, id, 2, same) // as a guest of the origin
+		take(nyc, id, 3, no)
+		lon.wantSpooled(nyc, 1)
+	})
+}
+
 // TestPutOffAndBack: what its origin has put off can come back all the same, where the disk
 // there has failed behind the line. What waits behind it is sent again.
 func TestPutOffAndBack(t *testing.T) {
