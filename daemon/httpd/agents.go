@@ -108,6 +108,7 @@ func (s *Server) agent(ctx context.Context, who caller, in nameInput) (api.Agent
 	if err != nil {
 		return api.Agent{}, err
 	}
+	s.Desk.Settle(ctx)
 	a, err := s.Desk.Who(found)
 	if isOwn := onlyItself(who, found.Address.Name) == nil; err == nil && isOwn && found.Address.Host == s.Home.Host.Name {
 		a.Waits = s.Desk.Waits(ctx, found.Address.Name) // which tells of conversations that may be none of others' business
