@@ -92,6 +92,11 @@ func TestLies(t *testing.T) {
 		replica := lon.create("Bob", []string{"Atlas@nyc"}, nyc)
 		both := nyc.create("Atlas", []string{"Bob@lon", "Carol@par"})
 		open := nyc.say("Atlas", &draft{Type: envelope.Create, Topic: "Open", Open: true}).State.ID
+		said := nyc.say("Atlas", &draft{Conversation: id, Content: "to all"}).Envelope
+		first, err := envelope.Decode(nyc.lines(id)[0])
+		if err != nil {
+			t.Fatal(err)
+		}
 		l := lie(t, nyc, lon)
 		message := func(change func(*draft)) *draft {
 			e := &draft{ID: envelope.NewID(), Type: envelope.Message, From: lon.address("Bob"), Conversation: id, After: envelope.Int(1), Content: "hi"}
@@ -152,6 +157,12 @@ func TestLies(t *testing.T) {
 			"a message by right of the operator": {change: func(e *draft) { e.Operator = true }, want: ""},
 			"an answer to nothing": {change: func(e *draft) {
 				e.Type, e.Event, e.From.Name, e.About, e.To = envelope.System, envelope.EventUndeliverable, "Eve", "x", []string{"Atlas@nyc"}
+			}, want: "not_participant"},
+			"an answer to what was not for it": {change: func(e *draft) {
+				e.Type, e.Event, e.Content, e.Why, e.About, e.To = envelope.System, envelope.EventUndeliverable, "", "ha", said.ID, []string{"Atlas@nyc"}
+			}, want: "not_participant"},
+			"an answer to nobody who has brought it in": {change: func(e *draft) {
+				e.Type, e.Event, e.Content, e.Why, e.About, e.To = envelope.System, envelope.EventUndeliverable, "", "ha", first.ID, []string{"Sage@nyc"}
 			}, want: "not_participant"},
 			"a line that is not there yet": {change: func(e *draft) { e.After = envelope.Int(1000) }, want: ""},
 		} {

@@ -12,6 +12,7 @@ import (
 	"github.com/claude-duo/duo/daemon/api"
 	"github.com/claude-duo/duo/daemon/conv"
 	"github.com/claude-duo/duo/daemon/ledger"
+	"github.com/claude-duo/duo/maildir/convlog"
 	"github.com/claude-duo/duo/maildir/envelope"
 	"github.com/claude-duo/duo/maildir/mailbox"
 )
@@ -257,12 +258,26 @@ func (r *Router) receivable(ctx context.Context, e *envelope.Envelope, state con
 		}
 		return nil
 	case e.Event == envelope.EventUndeliverable:
-		if _, member := state.Member(e.From); !member || e.About == "" || len(e.To) != 1 {
-			return &conv.Refusal{Kind: conv.NotParticipant, Text: "it answers nothing that was said here"}
-		}
-		return nil
+		return r.declines(ctx, e)
 	}
 	return api.Errorf(api.BadRequest, "type %q, event %q cannot be said by an agent of another host", e.Type, e.Event)
+}
+
+// declines refuses an undeliverable that is not by somebody whom the line in front of it,
+// which it is about, has brought in, and to who has done that: an agent of another host
+// has nothing else to say of what comes to nobody.
+func (r *Router) declines(ctx context.Context, e *envelope.Envelope) error {
+	return r.ledger.Read(ctx, e.Conversation, func(v ledger.View) error {
+		line, err := v.At(*e.After)
+		if err != nil && !errors.Is(err, convlog.ErrNoLine) {
+			return err
+		}
+		said := line.Envelope
+		if err != nil || said.ID != e.About || !slices.ContainsFunc(said.Participants, e.From.Same) || len(e.To) != 1 || !strings.EqualFold(e.To[0], said.From.String()) {
+			return &conv.Refusal{Kind: conv.NotParticipant, Text: "it answers nothing that has brought it in"}
+		}
+		return nil
+	})
 }
 
 // OneLine makes of a text by another host one line of bounded length, of characters that
