@@ -92,15 +92,15 @@ func (a *app) awaitStored(ctx context.Context, p *api.Posted, wait time.Duration
 	return nil
 }
 
-// nextReply waits for a reply, as reach.Host.Reply does. When the conversation is closed
-// before one comes, that is an error.
+// nextReply waits for a reply, as reach.Host.Reply does. When the conversation comes to its
+// end before one comes, that is an error.
 func (a *app) nextReply(ctx context.Context, conversation string, asked int64, wait time.Duration) (*api.Message, error) {
 	h, err := a.host()
 	if err != nil {
 		return nil, err
 	}
 	reply, err := h.Reply(ctx, conversation, asked, wait)
-	if reply != nil && reply.Envelope.Event == envelope.EventClose {
+	if reply != nil && reply.Envelope.Type != envelope.Message {
 		return nil, api.Errorf(api.ConversationClosed, "no reply: %s", a.text().Headline(*reply)).WithNext("duo read %s", reply.Ref)
 	}
 	return reply, err

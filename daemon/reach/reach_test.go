@@ -194,3 +194,30 @@ func TestReplyOverARestart(t *testing.T) {
 		t.Errorf("got %+v, %v, want the answer", got.reply, got.err)
 	}
 }
+
+// TestReplyOfNobody: a wait ends when the last of the others leaves, and not before.
+func TestReplyOfNobody(t *testing.T) {
+	h := daemontest.New(t, "Atlas", "Nova", "Echo")
+	atlas := reach.New(h.Home(), "Atlas", nil)
+	question := message(atlas, "Nova", "line 40?")
+	question.To = append(question.To, "Echo")
+	asked := h.Post("Atlas", question).Message.Envelope
+	leave := func(agent string) {
+		t.Helper()
+		who := reach.New(h.Home(), agent, nil)
+		e := who.Draft(envelope.Leave, "")
+		e.Conversation = asked.Conversation
+		if _, _, err := who.Post(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leave("Nova")
+	if reply, err := atlas.Reply(t.Context(), asked.Conversation, asked.Seq, 0); reply != nil || err != nil {
+		t.Errorf("one is left: got %+v, %v, want no reply", reply, err)
+	}
+	leave("Echo")
+	reply, err := atlas.Reply(t.Context(), asked.Conversation, asked.Seq, time.Minute)
+	if err != nil || reply == nil || reply.Envelope.Type != envelope.Leave {
+		t.Errorf("nobody is left: got %+v, %v, want a line that says so", reply, err)
+	}
+}

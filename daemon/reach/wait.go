@@ -2,6 +2,8 @@ package reach
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/claude-duo/duo/daemon/api"
@@ -71,7 +73,7 @@ func (h *Host) Answer(ctx context.Context, r api.Request, wait time.Duration, mo
 
 // Reply waits for the next message by somebody else in a conversation who had been
 // shown the line asked. It returns nil when none came in time. When the conversation is
-// closed before one comes, it is the line that says so.
+// closed before one comes, or the others have left, it is a line that says so.
 func (h *Host) Reply(ctx context.Context, conversation string, asked int64, wait time.Duration) (*api.Message, error) {
 	var reply *api.Message
 	seq := asked
@@ -83,8 +85,11 @@ func (h *Host) Reply(ctx context.Context, conversation string, asked int64, wait
 		}
 		for _, m := range found.Messages {
 			seq = m.Envelope.Seq
-			says := m.Envelope.Type == envelope.Message && answersTo(m.Envelope, asked)
-			if !h.Is(m.Envelope.From) && (says || m.Envelope.Event == envelope.EventClose) {
+			last, err := h.ends(ctx, m.Envelope, asked)
+			if err != nil {
+				return false, err
+			}
+			if last {
 				reply = &m
 				return true, nil
 			}
@@ -92,6 +97,30 @@ func (h *Host) Reply(ctx context.Context, conversation string, asked int64, wait
 		return false, nil
 	})
 	return reply, err
+}
+
+// ends reports whether a line ends the wait for a reply to the line asked.
+func (h *Host) ends(ctx context.Context, e *envelope.Envelope, asked int64) (bool, error) {
+	switch {
+	case h.Is(e.From):
+		return false, nil
+	case e.Type == envelope.Message:
+		return answersTo(e, asked), nil
+	case e.Type == envelope.Leave:
+		return h.alone(ctx, e.Conversation)
+	}
+	return e.Event == envelope.EventClose, nil
+}
+
+// alone reports whether all others have left a conversation. Then it is closed, or will be,
+// in the name of the agent: nobody tells it that.
+func (h *Host) alone(ctx context.Context, conversation string) (bool, error) {
+	found, err := Ask(ctx, h, func(c *client.Client) (api.Found, error) { return c.Find(ctx, conversation) })
+	if err != nil || found.Conversation == nil {
+		return false, err
+	}
+	me := h.Home.Address(h.Agent).String()
+	return !slices.ContainsFunc(found.Conversation.Participants, func(other string) bool { return !strings.EqualFold(other, me) }), nil
 }
 
 // answersTo reports whether a message can be an answer to a line: its writer had been
