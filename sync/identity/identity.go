@@ -128,7 +128,8 @@ func finishRotation(home *maildir.Home, keys Keys) (ed25519.PrivateKey, error) {
 	return private, durable.SyncDir(home.Dir)
 }
 
-// tellKey makes host.json tell the newest key.
+// tellKey makes host.json tell the newest key. The home in memory stays as it was opened:
+// others read it at this moment.
 func tellKey(home *maildir.Home, keys Keys) error {
 	host := home.Host
 	if host.Key = maildir.PublicText(keys.Newest()); host == home.Host {
@@ -138,11 +139,7 @@ func tellKey(home *maildir.Home, keys Keys) error {
 	if err != nil {
 		return fmt.Errorf("encode host.json: %w", err)
 	}
-	if err := durable.Replace(home.HostPath(), append(data, '\n'), 0o600); err != nil {
-		return err
-	}
-	home.Host = host
-	return nil
+	return durable.Replace(home.HostPath(), append(data, '\n'), 0o600)
 }
 
 func newHost(name string, keys Keys, private ed25519.PrivateKey) (*Host, error) {
