@@ -56,6 +56,7 @@ func Open(home *maildir.Home) (*Host, error) {
 	if err := tellKey(home, keys); err != nil {
 		return nil, err
 	}
+	home.Host.Key = maildir.PublicText(keys.Newest())
 	return newHost(home.Host.Name, keys, private)
 }
 
@@ -128,8 +129,8 @@ func finishRotation(home *maildir.Home, keys Keys) (ed25519.PrivateKey, error) {
 	return private, durable.SyncDir(home.Dir)
 }
 
-// tellKey makes host.json tell the newest key. The home in memory stays as it was opened:
-// others read it at this moment.
+// tellKey makes host.json tell the newest key. It does not touch the home in memory, which
+// others may be reading.
 func tellKey(home *maildir.Home, keys Keys) error {
 	host := home.Host
 	if host.Key = maildir.PublicText(keys.Newest()); host == home.Host {
