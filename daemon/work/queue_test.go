@@ -278,8 +278,8 @@ func TestEndOfRun(t *testing.T) {
 		if b.Len() != 1 {
 			t.Errorf("Len after the end: got %d, want 1: b was not looked at", b.Len())
 		}
-		b.run(1)
 		b.Add("b")
+		b.run(1)
 		b.want("a", "b")
 		if b.Len() != 0 {
 			t.Errorf("Len after the second run: got %d, want 0", b.Len())
