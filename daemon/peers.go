@@ -51,12 +51,12 @@ func (h *host) openPeers() error {
 	}
 	h.copies.Copied = h.courier.Copied
 	h.copies.Sign = func(message []byte) []byte { return h.peers.Host().Sign(message) }
-	h.copies.Signed = func(host string, message, signature []byte) bool {
+	h.copies.Signed = func(host string, message []byte, signature string) bool {
 		if host == h.home.Host.ID {
-			return h.peers.Host().Keys().Verify(message, signature)
+			return h.peers.Host().Keys().VerifyText(message, signature)
 		}
 		p, ok := book.ByID(host)
-		return ok && p.Keys.Verify(message, signature)
+		return ok && p.Keys.VerifyText(message, signature)
 	}
 	h.copies.Cut = func(ctx context.Context, origin, conversation string, keep int64, lines []*envelope.Envelope) error {
 		if err := h.deliver.Cut(ctx, conversation, keep); err != nil {

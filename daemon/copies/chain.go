@@ -61,12 +61,11 @@ func (s *Service) sign(conversation string, c chain) (p proof) {
 func (s *Service) signed(host, conversation string, p proof) bool {
 	c := chain{seq: p.Seq}
 	sum, err := hex.DecodeString(p.Chain)
-	sig, err2 := base64.StdEncoding.Strict().DecodeString(p.Sig)
-	if err != nil || err2 != nil || len(sum) != len(c.sum) || p.Seq < 1 || s.Signed == nil {
+	if err != nil || len(sum) != len(c.sum) || p.Seq < 1 || s.Signed == nil {
 		return false
 	}
 	copy(c.sum[:], sum)
-	return s.Signed(host, c.message(conversation), sig)
+	return s.Signed(host, c.message(conversation), p.Sig)
 }
 
 const (

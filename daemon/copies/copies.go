@@ -37,8 +37,9 @@ type Parts struct {
 	Copied func(origin, conversation string, lines []ledger.Stored)
 	// Sign signs with the key of this host; without it no log is given back to it.
 	Sign func(message []byte) []byte
-	// Signed reports whether a host, by its id, has signed a message. It may be this one.
-	Signed func(host string, message, signature []byte) bool
+	// Signed reports whether a host, by its id, has signed a message; the signature is in
+	// base64, as lines have it. It may be this host.
+	Signed func(host string, message []byte, signature string) bool
 	// Cut is told of lines that were cut off a replica behind one, since their origin has
 	// gone another way: those by agents of this host, as they were. It may be told twice.
 	// Where it returns an error, it is told again. It may be nil.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -89,11 +90,12 @@ func (h *host) know(other *host) {
 	}
 }
 
-func (h *host) signed(host string, message, signature []byte) bool {
+func (h *host) signed(host string, message []byte, signature string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	key, ok := h.keys[host]
-	return ok && ed25519.Verify(key, message, signature)
+	sig, err := base64.StdEncoding.Strict().DecodeString(signature)
+	return err == nil && ok && ed25519.Verify(key, message, sig)
 }
 
 // acquaint makes two hosts trust each other.
