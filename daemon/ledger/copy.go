@@ -143,7 +143,7 @@ func (l *Ledger) createCopy(ctx context.Context, c Copy, lines []Stored) (conv.S
 	}
 	said := make(map[string]int64)
 	for _, line := range lines {
-		if err := once(line.Envelope, func(id string, _, _ int64) (int64, error) { return said[id], nil }); err != nil {
+		if err := replayed(line.Envelope, func(id string, _, _ int64) (int64, error) { return said[id], nil }); err != nil {
 			return conv.State{}, err
 		}
 		said[line.Envelope.ID] = line.Envelope.Seq
@@ -231,7 +231,7 @@ func (c *conversation) compare(tx *convlog.Tx, lines []Stored) error {
 func (c *conversation) addCopies(tx *convlog.Tx, lines []Stored) (added []Stored, err error) {
 	for _, line := range lines {
 		e := line.Envelope
-		if err := once(e, tx.Find); err != nil {
+		if err := replayed(e, tx.Find); err != nil {
 			return added, err
 		}
 		if err := tx.AddCopy(line.Bytes, e.ID, e.Timestamp); err != nil {
@@ -243,9 +243,9 @@ func (c *conversation) addCopies(tx *convlog.Tx, lines []Stored) (added []Stored
 	return added, nil
 }
 
-// once refuses a line that its author's host has signed where it stands in the log already,
+// replayed refuses a line that its author's host has signed where it stands in the log already,
 // or in front of one that its author had seen. Find is that of convlog.Tx.
-func once(e *envelope.Envelope, find func(id string, after, since int64) (int64, error)) error {
+func replayed(e *envelope.Envelope, find func(id string, after, since int64) (int64, error)) error {
 	if e.Signature == "" || e.After == nil {
 		return nil
 	}
