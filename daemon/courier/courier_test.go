@@ -25,6 +25,15 @@ func two(t *testing.T) (nyc, lon *host, id string) {
 	return nyc, lon, nyc.create("Atlas", []string{"Bob@lon"}, lon)
 }
 
+// third is a host that is linked with two others, who are linked.
+func third(t *testing.T, nyc, lon *host) *host {
+	t.Helper()
+	par := newHost(t, "par", "Carol")
+	pair(t, nyc, par)
+	pair(t, lon, par)
+	return par
+}
+
 // TestSend: what Bob says waits, crosses, gets its number, and waits no more when it has
 // come back.
 func TestSend(t *testing.T) {

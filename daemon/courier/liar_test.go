@@ -370,9 +370,7 @@ func TestLyingOrigin(t *testing.T) {
 func TestRefusalsOfOthers(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		nyc, lon, id := two(t)
-		par := newHost(t, "par", "Carol")
-		pair(t, nyc, par)
-		pair(t, lon, par)
+		par := third(t, nyc, lon)
 		e := lon.say("Bob", &draft{Conversation: id, Content: "for nyc"}).Envelope
 		l := &liar{refused: make(map[string]string)}
 		side := par.side()
@@ -392,9 +390,7 @@ func TestRefusalsOfOthers(t *testing.T) {
 func TestLinesOfOthers(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		nyc, lon, _ := two(t)
-		par := newHost(t, "par", "Carol")
-		pair(t, nyc, par)
-		pair(t, lon, par)
+		par := third(t, nyc, lon)
 		id := nyc.create("Atlas", []string{"Bob@lon", "Carol@par"}, lon)
 		own := par.create("Carol", []string{"Bob@lon"}, lon)
 		e := lon.say("Bob", &draft{Conversation: id, Content: "for nyc"}).Envelope
