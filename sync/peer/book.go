@@ -267,14 +267,10 @@ const removedFile = "removed"
 
 // write writes the record of a peer. The caller holds the lock.
 func (b *Book) write(p Peer) error {
-	data, err := p.encode()
-	if err != nil {
-		return err
-	}
 	if err := durable.Mkdir(b.home.PeerDir(p.Name), 0o700); err != nil {
 		return err
 	}
-	if err := durable.Replace(b.path(p.Name), data, 0o600); err != nil {
+	if err := durable.ReplaceJSON(b.path(p.Name), p.record(), 0o600); err != nil {
 		return err
 	}
 	b.peers[p.Name] = p

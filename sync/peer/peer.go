@@ -43,16 +43,12 @@ type record struct {
 
 const recordVersion = 1
 
-func (p Peer) encode() ([]byte, error) {
+func (p Peer) record() record {
 	r := record{Version: recordVersion, ID: p.ID, Name: p.Name, Address: p.Address, Via: p.Via, Relay: p.Relay, Carry: p.Carry}
 	for line := range strings.Lines(string(p.Keys.Text())) {
 		r.Keys = append(r.Keys, json.RawMessage(line))
 	}
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return nil, fmt.Errorf("encode peer: %w", err)
-	}
-	return append(data, '\n'), nil
+	return r
 }
 
 func decode(data []byte) (Peer, error) {
